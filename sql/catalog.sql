@@ -1,0 +1,201 @@
+-- What PostgreSQL's catalogs say. Nothing else reads them for tables, columns, keys and triggers.
+
+CREATE OR REPLACE FUNCTION pghistory._table_name("table" regclass)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT format('%I.%I', n.nspname, c.relname)
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE c.oid = "table"
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._owner("table" regclass)
+ RETURNS regrole
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT relowner::regrole FROM pg_class WHERE oid = "table"
+$function$;
+
+-- The columns that hold values, in the table's order. A virtual generated column has none of its own.
+CREATE OR REPLACE FUNCTION pghistory._columns(
+    "table" regclass,
+    OUT number smallint,
+    OUT name name,
+    OUT type_id oid,
+    OUT type_modifier integer,
+    OUT collation_id oid,
+    OUT storage "char",
+    OUT compression "char",
+    OUT fixed_size boolean)
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT attnum, attname, atttypid, atttypmod, attcollation, attstorage, attcompression, attlen > 0
+      FROM pg_attribute
+     WHERE attrelid = "table" AND attnum > 0 AND NOT attisdropped AND attgenerated <> 'v'
+     ORDER BY attnum
+$function$;
+
+-- A type as a column of an event table can have it: a domain that refuses null would refuse events that lack the
+-- column, so its base type stands in for it.
+CREATE OR REPLACE FUNCTION pghistory._event_type(INOUT type_id oid, INOUT type_modifier integer)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this pg_type;
+    base_id oid := type_id;
+    base_modifier integer := type_modifier;
+    refuses_null boolean := false;
+BEGIN
+    LOOP
+        SELECT * INTO this FROM pg_type WHERE oid = base_id;
+        EXIT WHEN this.typtype <> 'd';
+        refuses_null := refuses_null OR this.typnotnull;
+        base_id := this.typbasetype;
+        base_modifier := this.typtypmod;
+    END LOOP;
+    IF refuses_null THEN
+        type_id := base_id;
+        type_modifier := base_modifier;
+    END IF;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._primary_key("table" regclass)
+ RETURNS name[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT array_agg(a.attname ORDER BY k.position)
+      FROM pg_index AS i
+           CROSS JOIN unnest(i.indkey::smallint[]) WITH ORDINALITY AS k(number, position)
+           JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number
+     WHERE i.indrelid = "table" AND i.indisprimary AND k.position <= i.indnkeyatts
+$function$;
+
+-- The tables that are written to when a row of this one changes its key: those whose foreign keys point at it, and so on.
+CREATE OR REPLACE FUNCTION pghistory._key_followers("table" regclass)
+ RETURNS SETOF regclass
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    WITH RECURSIVE follower AS (
+        SELECT conrelid FROM pg_constraint WHERE confrelid = "table" AND contype = 'f' AND confupdtype IN ('c', 'n', 'd')
+        UNION
+        SELECT c.conrelid
+          FROM follower AS f
+               JOIN pg_constraint AS c ON c.confrelid = f.conrelid AND c.contype = 'f' AND c.confupdtype IN ('c', 'n', 'd')
+    )
+    SELECT conrelid::regclass FROM follower
+$function$;
+
+-- Has the table AFTER ROW triggers other than ours and those of foreign keys?
+CREATE OR REPLACE FUNCTION pghistory._has_row_triggers("table" regclass)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT EXISTS (
+        SELECT FROM pg_trigger
+         WHERE tgrelid = "table" AND NOT tgisinternal
+           AND tgtype & 1 = 1   -- for each row
+           AND tgtype & 66 = 0  -- neither before nor instead of
+           AND NOT starts_with(tgname, '!pghistory ') AND NOT starts_with(tgname, '! pghistory '))
+$function$;
+
+-- Why statement-level triggers would miss or misorder what happens to the table, or null when they would not.
+CREATE OR REPLACE FUNCTION pghistory._row_level_reason("table" regclass, operation text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE
+           WHEN c.relkind = 'p' THEN 'it is partitioned'
+           WHEN c.relispartition THEN 'it is a partition'
+           WHEN c.relkind = 'f' THEN 'it is a foreign table'
+           WHEN EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid) THEN 'other tables inherit from it'
+           WHEN EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid) THEN 'it inherits from another table'
+           WHEN pghistory._has_row_triggers(c.oid) THEN 'it has AFTER ROW triggers of its own, which may write to it'
+           WHEN operation = 'update' AND EXISTS (
+                SELECT FROM pghistory._key_followers(c.oid) AS follower
+                 WHERE follower = c.oid OR pghistory._has_row_triggers(follower))
+           THEN 'a change of its key may come back to it through foreign keys'
+           END
+      FROM pg_class AS c
+     WHERE c.oid = "table"
+$function$;
+
+-- The table and its partitions, theirs too.
+CREATE OR REPLACE FUNCTION pghistory._partition_tree("table" regclass)
+ RETURNS TABLE(relation regclass, is_leaf boolean)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT relid, isleaf FROM pg_partition_tree("table")
+     UNION
+    SELECT "table", c.relkind <> 'p' FROM pg_class AS c WHERE c.oid = "table"
+$function$;
+
+-- The topmost partitioned table above a partition; any other table is its own.
+CREATE OR REPLACE FUNCTION pghistory._partition_root("table" regclass)
+ RETURNS regclass
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(pg_partition_root("table"), "table")
+$function$;
+
+-- The type's own equality, qualified, so that it means the same under every search_path.
+CREATE OR REPLACE FUNCTION pghistory._equality_operator(type_id oid)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    base_id oid := type_id;
+    this pg_type;
+    operator text;
+BEGIN
+    LOOP
+        SELECT * INTO this FROM pg_type WHERE oid = base_id;
+        EXIT WHEN this.typtype <> 'd';
+        base_id := this.typbasetype;
+    END LOOP;
+    SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+      INTO operator
+      FROM pg_opclass AS c
+           JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree'
+           JOIN pg_amop AS p ON p.amopfamily = c.opcfamily AND p.amopstrategy = 3
+                            AND p.amoplefttype = c.opcintype AND p.amoprighttype = c.opcintype
+           JOIN pg_operator AS o ON o.oid = p.amopopr
+           JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+     WHERE c.opcintype = base_id AND c.opcdefault;
+    RETURN COALESCE(operator, 'OPERATOR(pg_catalog.=)');
+END
+$function$;
+
+-- The server and the table that attribute numbers in the registry belong to: a restored table has others.
+CREATE OR REPLACE FUNCTION pghistory._origin("table" regclass)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT format('%s/%s', system_identifier, "table"::oid) FROM pg_control_system()
+$function$;

@@ -1,0 +1,250 @@
+-- Conditions: parsed by PostgreSQL when track() is called, and kept as the text that PostgreSQL makes of them, in which
+-- every name is qualified.
+
+-- The four changes. Over named fields they are plain comparisons by image; over the tracked fields, whichever these are
+-- when an event is written, they are placeholders that the trigger function fills in.
+CREATE OR REPLACE FUNCTION pghistory._row_of(image text, fields text[])
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT format('ROW(%s)', string_agg(format('%s.%I', image, field), ', ' ORDER BY position))
+      FROM unnest(fields) WITH ORDINALITY AS f(field, position)
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._change_of(change text, fields text[])
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE
+           WHEN fields = '{}' THEN NULL
+           WHEN change IN ('any_change', 'all_dont_change') THEN
+               format('pg_catalog.record_image_%s(%s, %s)', CASE change WHEN 'any_change' THEN 'ne' ELSE 'eq' END,
+                      pghistory._row_of('old', fields), pghistory._row_of('new', fields))
+           ELSE
+               (SELECT format('(%s)',
+                           string_agg(format('pg_catalog.record_image_%s(%s, %s)',
+                                             CASE change WHEN 'all_change' THEN 'ne' ELSE 'eq' END,
+                                             pghistory._row_of('old', ARRAY[field]), pghistory._row_of('new', ARRAY[field])),
+                                      CASE change WHEN 'all_change' THEN ' AND ' ELSE ' OR ' END ORDER BY position))
+                  FROM unnest(fields) WITH ORDINALITY AS f(field, position))
+           END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._tracked_any_change(old record, new record)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ BEGIN RETURN old *<> new; END $function$;
+
+CREATE OR REPLACE FUNCTION pghistory._tracked_all_change(old record, new record)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ BEGIN RETURN old *<> new; END $function$;
+
+CREATE OR REPLACE FUNCTION pghistory._tracked_any_dont_change(old record, new record)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ BEGIN RETURN old *= new; END $function$;
+
+CREATE OR REPLACE FUNCTION pghistory._tracked_all_dont_change(old record, new record)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ BEGIN RETURN old *= new; END $function$;
+
+CREATE OR REPLACE FUNCTION pghistory.any_change(VARIADIC fields text[] DEFAULT '{}')
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(pghistory._change_of('any_change', fields), 'pghistory._tracked_any_change(old, new)')
+$function$;
+COMMENT ON FUNCTION pghistory.any_change(text[]) IS
+    'The text of a condition for track(): true when the update changed any of the fields; without arguments, any of the tracked fields.';
+
+CREATE OR REPLACE FUNCTION pghistory.all_change(VARIADIC fields text[] DEFAULT '{}')
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(pghistory._change_of('all_change', fields), 'pghistory._tracked_all_change(old, new)')
+$function$;
+COMMENT ON FUNCTION pghistory.all_change(text[]) IS
+    'The text of a condition for track(): true when the update changed every one of the fields; without arguments, every tracked field.';
+
+CREATE OR REPLACE FUNCTION pghistory.any_dont_change(VARIADIC fields text[] DEFAULT '{}')
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(pghistory._change_of('any_dont_change', fields), 'pghistory._tracked_any_dont_change(old, new)')
+$function$;
+COMMENT ON FUNCTION pghistory.any_dont_change(text[]) IS
+    'The text of a condition for track(): true when the update left any of the fields as it was; without arguments, any of the tracked fields.';
+
+CREATE OR REPLACE FUNCTION pghistory.all_dont_change(VARIADIC fields text[] DEFAULT '{}')
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(pghistory._change_of('all_dont_change', fields), 'pghistory._tracked_all_dont_change(old, new)')
+$function$;
+COMMENT ON FUNCTION pghistory.all_dont_change(text[]) IS
+    'The text of a condition for track(): true when the update left every one of the fields as it was; without arguments, every tracked field.';
+
+-- The trigger function of the scratch trigger that conditions are parsed in.
+CREATE OR REPLACE FUNCTION pghistory._parse_only()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN NULL;
+END
+$function$;
+
+-- Which rows there are for the operations of a kind: a condition may name only those that all of them have.
+CREATE OR REPLACE FUNCTION pghistory._condition_events(kind text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE kind
+           WHEN 'snapshot' THEN 'INSERT OR UPDATE'
+           WHEN 'after_insert_or_update' THEN 'INSERT OR UPDATE'
+           WHEN 'after_insert' THEN 'INSERT'
+           WHEN 'before_update' THEN 'UPDATE'
+           WHEN 'after_update' THEN 'UPDATE'
+           WHEN 'before_delete' THEN 'DELETE'
+           WHEN 'before_truncate' THEN 'DELETE'
+           WHEN 'history' THEN 'INSERT OR DELETE OR UPDATE'
+           END
+$function$;
+
+-- A parse tree without what says only where and how it was written.
+CREATE OR REPLACE FUNCTION pghistory._meaning(tree pg_node_tree)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT regexp_replace(tree::text, ':(location|list_start|list_end|\w*format) -?\d+', '', 'g')
+$function$;
+
+-- The condition as PostgreSQL writes it, and its parse tree. The trigger it is parsed in is gone at once.
+CREATE OR REPLACE FUNCTION pghistory._parse_condition(
+    "table" regclass, events text, condition text, path text, OUT deparsed text, OUT tree pg_node_tree)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    relation CONSTANT text := pghistory._table_name("table");
+    before_condition CONSTANT text :=
+        format('CREATE TRIGGER "!pghistory condition" AFTER %s ON %s FOR EACH ROW WHEN (', events, relation);
+    after_condition CONSTANT text := ') EXECUTE FUNCTION pghistory._parse_only()';
+    own_path CONSTANT text := current_setting('search_path');
+    definition text;
+BEGIN
+    PERFORM set_config('search_path', path, true);
+    EXECUTE concat(before_condition, condition, E'\n', after_condition);
+    PERFORM pg_catalog.set_config('search_path', own_path, true);
+    SELECT pg_get_triggerdef(t.oid), t.tgqual
+      INTO definition, tree
+      FROM pg_trigger AS t
+     WHERE t.tgrelid = "table" AND t.tgname = '!pghistory condition';
+    EXECUTE format('DROP TRIGGER "!pghistory condition" ON %s', relation);
+    deparsed := substr(definition, length(before_condition) + 1,
+                       length(definition) - length(before_condition) - length(after_condition));
+END
+$function$;
+
+-- Is the text one expression? In parentheses, as it will be used, several statements or a second clause would not do;
+-- bare, text that closes the parentheses and opens them again would not. Nothing is run: a cursor is opened and closed.
+CREATE OR REPLACE FUNCTION pghistory._check_single_expression("table" regclass, condition text, path text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    rows CONSTANT text := format('FROM ONLY %1$s AS old, ONLY %1$s AS new', pghistory._table_name("table"));
+    expression refcursor;
+BEGIN
+    PERFORM set_config('search_path', path, true);
+    OPEN expression FOR EXECUTE pg_catalog.concat('SELECT (', condition, E'\n) ', rows);
+    CLOSE expression;
+    OPEN expression FOR EXECUTE pg_catalog.concat('SELECT ', condition, E'\n ', rows);
+    CLOSE expression;
+END
+$function$;
+
+-- The condition as it is kept, and whether only a row-level trigger can have what it names. `path` is the search_path
+-- of the session that gave it.
+CREATE OR REPLACE FUNCTION pghistory._normalised_condition(
+    "table" regclass, kind text, condition text, path text, OUT text text, OUT is_row_level boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    events CONSTANT text := pghistory._condition_events(kind);
+    first record;
+    second record;
+    code text;
+    reason text;
+BEGIN
+    is_row_level := false;
+    IF condition IS NULL THEN
+        RETURN;
+    ELSIF events IS NULL THEN
+        RAISE EXCEPTION 'kind "%" takes no condition', kind
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Its events are written only by create_event(): decide there.';
+    END IF;
+    BEGIN
+        PERFORM pghistory._check_single_expression("table", condition, path);
+        first := pghistory._parse_condition("table", events, condition, path);
+    EXCEPTION WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, reason = MESSAGE_TEXT;
+        RAISE EXCEPTION 'condition of kind "%" is not accepted: %', kind, reason
+            USING ERRCODE = code,
+                  DETAIL = format('The condition is: %s', condition),
+                  HINT = 'A condition is one boolean SQL expression over the columns of OLD (update, delete, truncate) and NEW (insert, update), without subqueries.';
+    END;
+    BEGIN
+        second := pghistory._parse_condition("table", events, first.deparsed, 'pg_catalog, pg_temp');
+        IF second.deparsed <> first.deparsed OR pghistory._meaning(second.tree) <> pghistory._meaning(first.tree) THEN
+            reason := 'PostgreSQL would read it differently';
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS reason = MESSAGE_TEXT;
+    END;
+    IF reason IS NOT NULL THEN
+        RAISE EXCEPTION 'condition cannot be kept without changing its meaning: %', reason
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = format('It would be kept as: %s', first.deparsed),
+                  HINT = 'Write it with function calls and plain comparisons, such as pghistory.any_change().';
+    END IF;
+    text := first.deparsed;
+    -- Transition tables have neither whole rows of the table's type nor system columns. The placeholders for changes
+    -- name whole rows, but are not evaluated as they stand.
+    is_row_level := pghistory._meaning(first.tree) ~ ':varattno -'
+        OR (SELECT count(*) FROM regexp_matches(pghistory._meaning(first.tree), ':varattno 0 ', 'g'))
+           > 2 * (SELECT count(*) FROM regexp_matches(text, 'pghistory\._tracked_\w+\(old\.\*, new\.\*\)', 'g'));
+END
+$function$;

@@ -1,0 +1,30 @@
+-- pghistory: the history of rows, kept inside PostgreSQL.
+--
+-- The table of contents. `make build` puts these files together as the script that CREATE EXTENSION runs;
+-- `psql -1 -f sql/pghistory.sql` installs the same without CREATE EXTENSION. A file calls only what stands above it.
+
+-- the ground
+\ir schema.sql
+\ir catalog.sql
+\ir names.sql
+
+-- what outlives the code; who and why; the one door to the registry
+\ir state.sql
+\ir context.sql
+\ir requests.sql
+
+-- what is tracked
+\ir checks.sql
+\ir conditions.sql
+\ir event_table.sql
+\ir templates.sql
+\ir triggers.sql
+\ir track.sql
+\ir objects.sql
+\ir create_event.sql
+
+-- upkeep
+\ir follow.sql
+\ir upkeep.sql
+\ir capture.sql
+\ir privileges.sql

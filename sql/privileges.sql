@@ -1,0 +1,94 @@
+-- Who may call what. PUBLIC has nothing by default; all that it has is given here. What is not named is for the owner of
+-- the extension: functions that act with his rights.
+
+REVOKE ALL ON ALL ROUTINES IN SCHEMA pghistory FROM PUBLIC;
+
+GRANT USAGE ON SCHEMA pghistory TO PUBLIC;
+
+-- The door to the registry: a trigger checks who comes in.
+GRANT INSERT ON pghistory._request TO PUBLIC;
+
+-- The public functions. They run as their caller.
+GRANT EXECUTE ON FUNCTION
+    pghistory.add_context, pghistory.all_change, pghistory.all_dont_change, pghistory.any_change,
+    pghistory.any_dont_change, pghistory.capture, pghistory.clear_context,
+    pghistory.create_event(anyelement, text), pghistory.create_event(regclass, text, text),
+    pghistory.create_event_table, pghistory.current_context, pghistory.refresh, pghistory.set_context,
+    pghistory.sync, pghistory.track, pghistory.trackers, pghistory.untrack, pghistory.verify
+    TO PUBLIC;
+
+-- The private functions that these call, as their caller, and those that generated functions and triggers call, as the
+-- owner of the event table. Whoever calls one himself does so with his own rights; the three that run with the rights of
+-- the extension's owner, _attach_context, _read_inline_context and _use_permit, look at the caller's own transaction only.
+
+GRANT EXECUTE ON FUNCTION  -- catalog.sql
+    pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._event_type, pghistory._primary_key,
+    pghistory._key_followers, pghistory._has_row_triggers, pghistory._row_level_reason, pghistory._partition_tree,
+    pghistory._partition_root, pghistory._equality_operator, pghistory._origin
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- names.sql
+    pghistory._fitting_name, pghistory._event_table_name, pghistory._object_columns, pghistory._other_key_columns,
+    pghistory._is_reserved_name, pghistory._trigger_function_name, pghistory._trigger_name, pghistory._wrapped
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- state.sql
+    pghistory._has_state, pghistory._extension_is_installed, pghistory._is_event_table
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- context.sql
+    pghistory._read_context, pghistory._capturing, pghistory._attach_context, pghistory._context_id,
+    pghistory._read_inline_context, pghistory._inline_context_id, pghistory._inline_context,
+    pghistory._checked_metadata
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- checks.sql
+    pghistory._check_not_null, pghistory._check_choice, pghistory._check_owner, pghistory._check_trackable,
+    pghistory._checked_fields, pghistory._checked_key, pghistory._check_foreign_key
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- conditions.sql
+    pghistory._row_of, pghistory._change_of, pghistory._tracked_any_change, pghistory._tracked_all_change,
+    pghistory._tracked_any_dont_change, pghistory._tracked_all_dont_change, pghistory._parse_only,
+    pghistory._condition_events, pghistory._meaning, pghistory._parse_condition,
+    pghistory._check_single_expression, pghistory._normalised_condition
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- event_table.sql
+    pghistory._event_columns, pghistory._type_text, pghistory._copy_storage, pghistory._refuse_change,
+    pghistory._set_append_only, pghistory._set_foreign_key, pghistory._create_event_indexes,
+    pghistory._create_event_table, pghistory._misfit, pghistory._parsed_event_table, pghistory._tracked_fields
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- templates.sql
+    pghistory._operations, pghistory._change_text, pghistory._condition_text, pghistory._insert_text,
+    pghistory._event_text, pghistory._header_text, pghistory._trigger_body, pghistory._by_hand_body
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- triggers.sql
+    pghistory._is_generated, pghistory._own_function_name, pghistory._trigger_relations,
+    pghistory._trigger_definition, pghistory._note_writer, pghistory._desired_triggers, pghistory._actual_triggers,
+    pghistory._ensure_function, pghistory._drop_function, pghistory._apply_triggers, pghistory._apply_by_hand
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- track.sql
+    pghistory._register_event_table, pghistory._register_tracker, pghistory._add_missing_columns,
+    pghistory._find_event_table, pghistory._check_statement_level, pghistory._lock, pghistory._track,
+    pghistory._drop_events, pghistory._tracker_status, pghistory._definition
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- objects.sql
+    pghistory._object_identity, pghistory._identity_text
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- create_event.sql
+    pghistory._use_permit, pghistory._table_with_label
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- follow.sql
+    pghistory._follow_table, pghistory._event_table_problems
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- upkeep.sql
+    pghistory._own_tracked_tables, pghistory._function_problem
+    TO PUBLIC;

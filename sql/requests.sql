@@ -1,0 +1,114 @@
+-- The one door to the registry. Functions that run as their caller put what they ask for into a view; its first trigger
+-- checks, as the caller, that he may, and its second does it, as the owner of the extension. A function could not do
+-- both: a SECURITY DEFINER function cannot see who called it, and an ordinary one may not write.
+
+CREATE OR REPLACE VIEW pghistory._request AS
+    SELECT NULL::text AS action, NULL::regclass AS "table", NULL::regclass AS event_table, NULL::jsonb AS details
+     WHERE false;
+
+-- Permits to write one event by hand: given by create_event() and used up at once.
+CREATE UNLOGGED TABLE pghistory._permit (
+    xid xid8 NOT NULL,
+    event_table regclass NOT NULL,
+    label text NOT NULL
+);
+
+CREATE OR REPLACE FUNCTION pghistory._check_request()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF NEW.action = 'permit event' THEN
+        IF NOT (has_table_privilege(NEW."table", 'INSERT, UPDATE, DELETE')
+                OR has_any_column_privilege(NEW."table", 'INSERT, UPDATE'))
+        THEN
+            RAISE EXCEPTION 'permission denied to write events of table %', NEW."table"
+                USING ERRCODE = 'insufficient_privilege',
+                      HINT = 'Whoever may insert, update or delete rows of the table may write its events by hand.';
+        END IF;
+        PERFORM set_config('pghistory.writer', current_user, true);
+    ELSIF NOT COALESCE(pg_has_role(pghistory._owner(NEW."table"), 'USAGE'), false) THEN
+        RAISE EXCEPTION 'must be owner of table %', NEW."table"
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Only its owner decides what is recorded about a table.';
+    ELSIF NEW.event_table IS NOT NULL
+          AND NOT COALESCE(pg_has_role(pghistory._owner(NEW.event_table), 'USAGE'), false)
+    THEN
+        RAISE EXCEPTION 'must be owner of event table %', NEW.event_table
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Events go to a table of your own, or of a role that you are a member of.';
+    END IF;
+    RETURN NEW;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._apply_request()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    details CONSTANT jsonb := NEW.details;
+BEGIN
+    PERFORM pghistory._ensure_state();
+    CASE NEW.action
+    WHEN 'prepare' THEN
+        PERFORM pghistory._settle_capturing();
+    WHEN 'save event table' THEN
+        INSERT INTO pghistory.event_table AS e
+            (event_table, "table", table_schema, table_name, origin, obj_key, obj_key_numbers, obj_key_given, obj_fk,
+             context, append_only)
+        SELECT NEW.event_table, NEW."table", n.nspname, c.relname, pghistory._origin(NEW."table"), d.obj_key, d.obj_key_numbers,
+               d.obj_key_given, d.obj_fk, d.context, d.append_only
+          FROM jsonb_to_record(details)
+                   AS d(obj_key name[], obj_key_numbers smallint[], obj_key_given boolean, obj_fk text, context text,
+                        append_only boolean),
+               pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE c.oid = NEW."table"
+        ON CONFLICT (event_table) DO UPDATE
+           SET "table" = EXCLUDED."table", table_schema = EXCLUDED.table_schema, table_name = EXCLUDED.table_name,
+               origin = EXCLUDED.origin, obj_key = EXCLUDED.obj_key, obj_key_numbers = EXCLUDED.obj_key_numbers,
+               obj_key_given = EXCLUDED.obj_key_given, obj_fk = EXCLUDED.obj_fk, context = EXCLUDED.context,
+               append_only = EXCLUDED.append_only;
+    WHEN 'save function' THEN
+        UPDATE pghistory.event_table SET by_hand = details ->> 'by_hand' WHERE event_table = NEW.event_table;
+    WHEN 'save columns' THEN
+        DELETE FROM pghistory.event_column WHERE event_table = NEW.event_table;
+        INSERT INTO pghistory.event_column (event_table, column_name, table_column_name, table_column_number)
+        SELECT NEW.event_table, d.column_name, d.table_column_name, d.table_column_number
+          FROM jsonb_to_recordset(details) AS d(column_name name, table_column_name name, table_column_number smallint);
+    WHEN 'save tracker' THEN
+        INSERT INTO pghistory.tracker AS t
+            ("table", label, kind, fields, field_numbers, exclude, exclude_numbers, condition, condition_is_row_level,
+             event_table, level)
+        SELECT NEW."table", d.label, d.kind, d.fields, d.field_numbers, d.exclude, d.exclude_numbers, d.condition,
+               d.condition_is_row_level, NEW.event_table, d.level
+          FROM jsonb_to_record(details)
+                   AS d(label text, kind text, fields name[], field_numbers smallint[], exclude name[],
+                        exclude_numbers smallint[], condition text, condition_is_row_level boolean, level text)
+        ON CONFLICT ("table", label) DO UPDATE
+           SET kind = EXCLUDED.kind, fields = EXCLUDED.fields, field_numbers = EXCLUDED.field_numbers,
+               exclude = EXCLUDED.exclude, exclude_numbers = EXCLUDED.exclude_numbers, condition = EXCLUDED.condition,
+               condition_is_row_level = EXCLUDED.condition_is_row_level, event_table = EXCLUDED.event_table,
+               level = EXCLUDED.level;
+    WHEN 'remove tracker' THEN
+        DELETE FROM pghistory.tracker WHERE "table" = NEW."table" AND label = details ->> 'label';
+    WHEN 'forget event table' THEN
+        DELETE FROM pghistory.tracker WHERE event_table = NEW.event_table AND "table" = NEW."table";
+        DELETE FROM pghistory.event_table WHERE event_table = NEW.event_table;
+    WHEN 'permit event' THEN
+        INSERT INTO pghistory._permit (xid, event_table, label)
+        SELECT pg_current_xact_id(), t.event_table, t.label
+          FROM pghistory.tracker AS t
+         WHERE t."table" = NEW."table" AND t.label = details ->> 'label';
+    END CASE;
+    RETURN NEW;
+END
+$function$;
+
+CREATE TRIGGER "1 check" INSTEAD OF INSERT ON pghistory._request
+    FOR EACH ROW EXECUTE FUNCTION pghistory._check_request();
+CREATE TRIGGER "2 apply" INSTEAD OF INSERT ON pghistory._request
+    FOR EACH ROW EXECUTE FUNCTION pghistory._apply_request();

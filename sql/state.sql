@@ -1,0 +1,142 @@
+-- The tables that outlive the code: contexts and the registry. They are no members of the extension, so that pg_dump
+-- carries them as what they are and DROP EXTENSION leaves them; one function creates or upgrades them, on first use.
+
+CREATE OR REPLACE FUNCTION pghistory._ensure_state()
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF to_regclass('pghistory.capture_key') IS NOT NULL THEN
+        RETURN;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended('pghistory._ensure_state', 0));
+    IF to_regclass('pghistory.capture_key') IS NOT NULL THEN
+        RETURN;
+    END IF;
+
+    CREATE TABLE pghistory.context_part (
+        part bigint GENERATED ALWAYS AS IDENTITY,
+        id uuid NOT NULL,
+        xid xid8 NOT NULL,
+        created_at timestamp with time zone NOT NULL,
+        metadata jsonb NOT NULL,
+        session jsonb,
+        PRIMARY KEY (id, part)
+    );
+    CREATE INDEX ON pghistory.context_part (xid);
+    COMMENT ON TABLE pghistory.context_part IS
+        'What each transaction knew of its context when it wrote events. A transaction adds rows of its own and changes nobody else''s, so that transactions with one context never wait for each other. Read pghistory.context instead.';
+    COMMENT ON COLUMN pghistory.context_part.session IS
+        'What pghistory.capture() asked to be kept about the transaction.';
+
+    CREATE VIEW pghistory.context AS
+        SELECT id,
+               COALESCE(jsonb_object_agg(key, value ORDER BY part) FILTER (WHERE key IS NOT NULL), '{}') AS metadata,
+               min(created_at) AS created_at,
+               max(created_at) AS updated_at
+          FROM pghistory.context_part
+               LEFT JOIN LATERAL (
+                   SELECT key, value FROM jsonb_each(metadata)
+                    UNION ALL
+                   SELECT 'session', session WHERE session IS NOT NULL) AS fact ON true
+         GROUP BY id;
+    COMMENT ON VIEW pghistory.context IS
+        'One row for each context that had an event: its metadata, accumulated over all its transactions, later keys winning.';
+
+    CREATE TABLE pghistory.event_table (
+        event_table regclass PRIMARY KEY,
+        "table" regclass,
+        table_schema name NOT NULL,
+        table_name name NOT NULL,
+        origin text NOT NULL,
+        obj_key name[] NOT NULL,
+        obj_key_numbers smallint[] NOT NULL,
+        obj_key_given boolean NOT NULL,
+        obj_fk text,
+        context text NOT NULL,
+        append_only boolean NOT NULL,
+        by_hand text
+    );
+    COMMENT ON TABLE pghistory.event_table IS
+        'The registry of event tables: whose events each one holds, how they name the object and the context. The table is null once it has been dropped; its events stay.';
+    COMMENT ON COLUMN pghistory.event_table.origin IS
+        'The server and table that the attribute numbers in the registry belong to.';
+    COMMENT ON COLUMN pghistory.event_table.obj_key_given IS
+        'False where the key is the primary key, and follows it.';
+
+    COMMENT ON COLUMN pghistory.event_table.by_hand IS
+        'The function that create_event() calls.';
+
+    CREATE TABLE pghistory.event_column (
+        event_table regclass NOT NULL REFERENCES pghistory.event_table ON DELETE CASCADE,
+        column_name name NOT NULL,
+        table_column_name name NOT NULL,
+        table_column_number smallint NOT NULL,
+        PRIMARY KEY (event_table, column_name)
+    );
+    COMMENT ON TABLE pghistory.event_column IS
+        'The registry of the columns of event tables: which column of the tracked table each one holds.';
+
+    CREATE TABLE pghistory.tracker (
+        "table" regclass NOT NULL,
+        label text NOT NULL,
+        ordinal bigint GENERATED ALWAYS AS IDENTITY,
+        kind text NOT NULL,
+        fields name[],
+        field_numbers smallint[],
+        exclude name[],
+        exclude_numbers smallint[],
+        condition text,
+        condition_is_row_level boolean NOT NULL,
+        event_table regclass NOT NULL REFERENCES pghistory.event_table,
+        level text NOT NULL,
+        PRIMARY KEY ("table", label)
+    );
+    COMMENT ON TABLE pghistory.tracker IS 'The registry of trackers, as pghistory.track() was told. Read pghistory.trackers() instead.';
+
+    CREATE TABLE pghistory.capture_key (
+        key text PRIMARY KEY
+    );
+    COMMENT ON TABLE pghistory.capture_key IS 'What pghistory.capture() keeps about each transaction.';
+
+    -- The registry is no secret; contexts are. Whoever owns the database can dump both.
+    GRANT SELECT ON pghistory.event_table, pghistory.event_column, pghistory.tracker, pghistory.capture_key TO PUBLIC;
+    GRANT SELECT ON SEQUENCE pghistory.tracker_ordinal_seq, pghistory.context_part_part_seq TO pg_database_owner;
+    GRANT SELECT ON pghistory.context_part, pghistory.context TO pg_database_owner;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._has_state()
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT to_regclass('pghistory.capture_key') IS NOT NULL
+$function$;
+
+-- False where the functions were installed as plain SQL.
+CREATE OR REPLACE FUNCTION pghistory._extension_is_installed()
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'pghistory')
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._is_event_table("table" regclass)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF NOT pghistory._has_state() THEN
+        RETURN false;
+    END IF;
+    RETURN EXISTS (SELECT FROM pghistory.event_table AS e WHERE e.event_table = _is_event_table."table");
+END
+$function$;

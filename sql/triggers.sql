@@ -1,0 +1,281 @@
+-- Triggers and functions: what should be there, what is there, and making the one the other.
+
+CREATE OR REPLACE FUNCTION pghistory._is_generated(function oid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT EXISTS (SELECT FROM pg_proc WHERE oid = function AND starts_with(prosrc, E'\n-- Written by pghistory: '))
+$function$;
+
+-- A name for a generated function that is free, or taken by that function already. In a schema where others may create
+-- functions too, somebody's may stand in the way.
+CREATE OR REPLACE FUNCTION pghistory._own_function_name(
+    function_schema name, wanted name, arguments oidvector, function_owner regrole)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    candidate name := wanted;
+    number integer := 1;
+BEGIN
+    WHILE EXISTS (SELECT FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+                   WHERE n.nspname = function_schema AND p.proname = candidate AND p.proargtypes = arguments
+                     AND NOT (p.proowner = function_owner AND pghistory._is_generated(p.oid)))
+    LOOP
+        number := number + 1;
+        candidate := pghistory._fitting_name(wanted, format('_%s', number));
+    END LOOP;
+    RETURN format('%I.%I', function_schema, candidate);
+END
+$function$;
+
+-- Where the trigger for an operation goes. Row-level triggers of a partitioned table are cloned to its partitions by
+-- PostgreSQL; TRUNCATE fires the triggers of each partition it empties, and those only.
+CREATE OR REPLACE FUNCTION pghistory._trigger_relations("table" regclass, operation text, OUT relation regclass)
+ RETURNS SETOF regclass
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT t.relation
+      FROM pghistory._partition_tree("table") AS t JOIN pg_class AS c ON c.oid = t.relation
+     WHERE CASE WHEN operation <> 'truncate' THEN t.relation = "table"
+                -- foreign tables have no TRUNCATE triggers before PostgreSQL 16
+                ELSE t.is_leaf AND (c.relkind <> 'f' OR current_setting('server_version_num')::integer >= 160000)
+           END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._trigger_definition(
+    trigger_name name, relation regclass, operation text, level text, with_rows boolean, function text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT format('CREATE TRIGGER %I %s %s ON %s%s FOR EACH %s EXECUTE FUNCTION %s()',
+                  trigger_name,
+                  CASE WHEN operation = 'truncate' THEN 'BEFORE' ELSE 'AFTER' END,
+                  upper(operation),
+                  pghistory._table_name(relation),
+                  CASE WHEN with_rows AND level = 'statement' AND operation <> 'truncate'
+                       THEN ' REFERENCING'
+                            || CASE WHEN operation IN ('update', 'delete') THEN ' OLD TABLE AS old_rows' ELSE '' END
+                            || CASE WHEN operation IN ('update', 'insert') THEN ' NEW TABLE AS new_rows' ELSE '' END
+                       ELSE '' END,
+                  upper(level),
+                  function)
+$function$;
+
+-- Notes who writes, for capture('current_user'): a SECURITY DEFINER function cannot see that, so that this one, which
+-- runs as the writer, fires right before.
+CREATE OR REPLACE FUNCTION pghistory._note_writer()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM set_config('pghistory.writer', current_user, true);
+    RETURN NULL;
+END
+$function$;
+
+-- The triggers that the trackers of a table need, on it and on its partitions, and the functions these call.
+CREATE OR REPLACE FUNCTION pghistory._desired_triggers(
+    "table" regclass,
+    OUT relation regclass,
+    OUT trigger_name name,
+    OUT event_table regclass,
+    OUT function text,
+    OUT body text,
+    OUT definition text)
+ RETURNS SETOF record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    notes_writer CONSTANT boolean := EXISTS (SELECT FROM pghistory.capture_key WHERE key = 'current_user');
+    this record;
+BEGIN
+    FOR this IN
+        SELECT o.event_table, o.operation, o.level, n.nspname, c.relowner::regrole AS owner, e.context <> 'none' AS has_context
+          FROM (SELECT DISTINCT o.event_table, o.operation, o.level FROM pghistory._operations("table") AS o) AS o
+               JOIN pghistory.event_table AS e ON e.event_table = o.event_table
+               JOIN pg_class AS c ON c.oid = o.event_table
+               JOIN pg_namespace AS n ON n.oid = c.relnamespace
+         ORDER BY o.event_table::text, o.operation, o.level
+    LOOP
+        event_table := this.event_table;
+        FOR relation IN
+            SELECT t.relation FROM pghistory._trigger_relations("table", this.operation) AS t
+        LOOP
+            trigger_name := pghistory._trigger_name("table", event_table, this.operation, this.level);
+            function := pghistory._own_function_name(
+                this.nspname, pghistory._trigger_function_name(event_table, this.operation, this.level), '', this.owner);
+            body := pghistory._trigger_body("table", event_table, this.operation, this.level);
+            definition := pghistory._trigger_definition(trigger_name, relation, this.operation, this.level, true, function);
+            RETURN NEXT;
+            IF notes_writer AND this.has_context THEN
+                trigger_name := pghistory._trigger_name("table", event_table, this.operation, this.level, true);
+                function := 'pghistory._note_writer';
+                body := NULL;
+                definition := pghistory._trigger_definition(
+                    trigger_name, relation, this.operation, this.level, false, function);
+                RETURN NEXT;
+            END IF;
+        END LOOP;
+    END LOOP;
+END
+$function$;
+
+-- The triggers of ours that are on a table and its partitions. Those that PostgreSQL cloned are its business.
+CREATE OR REPLACE FUNCTION pghistory._actual_triggers(
+    "table" regclass, OUT relation regclass, OUT trigger_name name, OUT function oid, OUT enabled "char", OUT definition text)
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT t.tgrelid, t.tgname, t.tgfoid, t.tgenabled, pg_get_triggerdef(t.oid)
+      FROM pghistory._partition_tree("table") AS p JOIN pg_trigger AS t ON t.tgrelid = p.relation
+     WHERE NOT t.tgisinternal AND t.tgparentid = 0
+       AND (starts_with(t.tgname, '!pghistory ') OR starts_with(t.tgname, '! pghistory '))
+       AND t.tgname NOT IN ('!pghistory condition', '!pghistory append-only')
+$function$;
+
+-- Creates or replaces a generated function, for its owner and nobody else.
+CREATE OR REPLACE FUNCTION pghistory._ensure_function(
+    function text, arguments text, result text, body text, function_owner regrole, for_everyone boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    signature CONSTANT text := format('%s(%s)', function, arguments);
+    this pg_proc;
+BEGIN
+    SELECT * INTO this FROM pg_proc WHERE oid = to_regprocedure(
+        format('%s(%s)', function, CASE WHEN arguments <> '' THEN 'text, anyelement' ELSE '' END));
+    IF this.prosrc = body AND this.prosecdef AND this.proowner = function_owner
+       AND this.proconfig = ARRAY['search_path=pg_catalog, pg_temp']
+       AND this.prolang = (SELECT oid FROM pg_language WHERE lanname = 'plpgsql')
+    THEN
+        RETURN;
+    END IF;
+    EXECUTE format(E'CREATE OR REPLACE FUNCTION %s\n RETURNS %s\n LANGUAGE plpgsql\n SECURITY DEFINER\n SET search_path TO ''pg_catalog'', ''pg_temp''\nAS %L',
+                   signature, result, body);
+    -- Whoever could attach it to a table of his own could write events with it.
+    IF NOT for_everyone THEN
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', signature);
+    END IF;
+    IF pghistory._extension_is_installed() THEN
+        EXECUTE format('ALTER FUNCTION %s DEPENDS ON EXTENSION pghistory', signature);
+    END IF;
+    IF function_owner <> current_user::regrole THEN
+        EXECUTE format('ALTER FUNCTION %s OWNER TO %s', signature, function_owner);
+    END IF;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._drop_function(function oid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF pghistory._is_generated(function)
+       AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = function)
+    THEN
+        EXECUTE format('DROP FUNCTION %s', function::regprocedure);
+    END IF;
+END
+$function$;
+
+-- Makes the triggers and functions of a table, and of what it is partitioned with, what its trackers need.
+CREATE OR REPLACE FUNCTION pghistory._apply_triggers("table" regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    family CONSTANT regclass[] := ARRAY(
+        SELECT t.relation FROM pghistory._partition_tree(pghistory._partition_root("table")) AS t
+         WHERE EXISTS (SELECT FROM pghistory.tracker AS r WHERE r."table" = t.relation));
+    desired record;
+    actual record;
+    stale oid[] := '{}';
+    function oid;
+BEGIN
+    FOR actual IN
+        SELECT a.* FROM pghistory._actual_triggers(pghistory._partition_root("table")) AS a
+         WHERE NOT EXISTS (
+               SELECT FROM unnest(family) AS f, pghistory._desired_triggers(f) AS d
+                WHERE d.relation = a.relation AND d.trigger_name = a.trigger_name
+                  AND d.definition = a.definition)
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', actual.trigger_name, pghistory._table_name(actual.relation));
+        stale := stale || actual.function;
+    END LOOP;
+    FOR desired IN SELECT d.* FROM unnest(family) AS f, pghistory._desired_triggers(f) AS d LOOP
+        IF desired.body IS NOT NULL THEN
+            PERFORM pghistory._ensure_function(
+                desired.function, '', 'trigger', desired.body, pghistory._owner(desired.event_table), false);
+        END IF;
+        IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = desired.relation AND tgname = desired.trigger_name) THEN
+            EXECUTE desired.definition;
+            IF pghistory._extension_is_installed() THEN
+                EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION pghistory',
+                               desired.trigger_name, pghistory._table_name(desired.relation));
+            END IF;
+        ELSIF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = desired.relation AND tgname = desired.trigger_name
+                                               AND tgenabled IN ('D', 'R'))
+        THEN
+            EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I',
+                           pghistory._table_name(desired.relation), desired.trigger_name);
+        END IF;
+    END LOOP;
+    FOREACH function IN ARRAY stale LOOP
+        PERFORM pghistory._drop_function(function);
+    END LOOP;
+END
+$function$;
+
+-- The function through which create_event() writes to an event table. It takes any row: a parameter of the table's own
+-- type would stand in the way of DROP TABLE.
+CREATE OR REPLACE FUNCTION pghistory._apply_by_hand("table" regclass, event_table regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    wanted text;
+BEGIN
+    SELECT e.by_hand, tn.nspname AS table_schema, en.nspname AS event_schema, ec.relname, ec.relowner::regrole AS owner
+      INTO registered
+      FROM pghistory.event_table AS e
+           JOIN pg_class AS tc ON tc.oid = e."table" JOIN pg_namespace AS tn ON tn.oid = tc.relnamespace
+           JOIN pg_class AS ec ON ec.oid = e.event_table JOIN pg_namespace AS en ON en.oid = ec.relnamespace
+     WHERE e.event_table = _apply_by_hand.event_table;
+    IF EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = _apply_by_hand.event_table) THEN
+        wanted := pghistory._own_function_name(
+            registered.table_schema,
+            pghistory._fitting_name(
+                CASE WHEN registered.event_schema = registered.table_schema THEN registered.relname
+                     ELSE format('%s_%s', registered.event_schema, registered.relname) END,
+                '_by_hand'),
+            ARRAY['text'::regtype, 'anyelement'::regtype]::oidvector, registered.owner);
+        PERFORM pghistory._ensure_function(wanted, 'label text, new anyelement', 'bigint',
+                                           pghistory._by_hand_body("table", event_table), registered.owner, true);
+    END IF;
+    IF registered.by_hand IS DISTINCT FROM wanted THEN
+        PERFORM pghistory._drop_function(to_regprocedure(registered.by_hand || '(text, anyelement)'));
+        INSERT INTO pghistory._request
+        VALUES ('save function', "table", event_table, jsonb_build_object('by_hand', wanted));
+    END IF;
+END
+$function$;
