@@ -146,9 +146,52 @@ AS $function$
     SELECT regexp_replace(tree::text, ':(location|list_start|list_end|\w*format) -?\d+', '', 'g')
 $function$;
 
+-- An object that a condition may name, as PostgreSQL writes it there; null once it is gone.
+CREATE OR REPLACE FUNCTION pghistory._object_text(class text, id oid)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT format('%I.%s', n.nspname, o.name)
+      FROM (SELECT p.pronamespace AS namespace, quote_ident(p.proname) AS name FROM pg_proc AS p
+             WHERE class = 'pg_proc' AND p.oid = id
+            UNION ALL
+            SELECT e.typnamespace, quote_ident(e.typname)
+              FROM pg_type AS t
+                   JOIN pg_type AS e ON e.oid = CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem ELSE t.oid END
+             WHERE class = 'pg_type' AND t.oid = id
+            UNION ALL
+            SELECT p.oprnamespace, p.oprname FROM pg_operator AS p WHERE class = 'pg_operator' AND p.oid = id
+            UNION ALL
+            SELECT c.collnamespace, quote_ident(c.collname) FROM pg_collation AS c WHERE class = 'pg_collation' AND c.oid = id
+           ) AS o
+           JOIN pg_namespace AS n ON n.oid = o.namespace
+$function$;
+
+-- The functions, types, operators and collations that the condition of a trigger names, beyond PostgreSQL's own and ours.
+CREATE OR REPLACE FUNCTION pghistory._objects_named(trigger_id oid)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(jsonb_agg(jsonb_build_object('class', class, 'id', id, 'schema', namespace,
+                                                 'name', pghistory._object_text(class, id))), '[]')
+      FROM (SELECT d.refclassid::regclass::text AS class, d.refobjid AS id,
+                   COALESCE((SELECT pronamespace FROM pg_proc WHERE oid = d.refobjid AND d.refclassid = 'pg_proc'::regclass),
+                            (SELECT typnamespace FROM pg_type WHERE oid = d.refobjid AND d.refclassid = 'pg_type'::regclass),
+                            (SELECT oprnamespace FROM pg_operator WHERE oid = d.refobjid AND d.refclassid = 'pg_operator'::regclass),
+                            (SELECT collnamespace FROM pg_collation WHERE oid = d.refobjid AND d.refclassid = 'pg_collation'::regclass)
+                   ) AS namespace
+              FROM pg_depend AS d
+             WHERE d.classid = 'pg_trigger'::regclass AND d.objid = trigger_id) AS o
+     WHERE namespace <> 'pghistory'::regnamespace
+$function$;
+
 -- The condition as PostgreSQL writes it, and its parse tree. The trigger it is parsed in is gone at once.
 CREATE OR REPLACE FUNCTION pghistory._parse_condition(
-    "table" regclass, events text, condition text, path text, OUT deparsed text, OUT tree pg_node_tree)
+    "table" regclass, events text, condition text, path text, OUT deparsed text, OUT tree pg_node_tree, OUT objects jsonb)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -164,8 +207,8 @@ BEGIN
     PERFORM set_config('search_path', path, true);
     EXECUTE concat(before_condition, condition, E'\n', after_condition);
     PERFORM pg_catalog.set_config('search_path', own_path, true);
-    SELECT pg_get_triggerdef(t.oid), t.tgqual
-      INTO definition, tree
+    SELECT pg_get_triggerdef(t.oid), t.tgqual, pghistory._objects_named(t.oid)
+      INTO definition, tree, objects
       FROM pg_trigger AS t
      WHERE t.tgrelid = "table" AND t.tgname = '!pghistory condition';
     EXECUTE format('DROP TRIGGER "!pghistory condition" ON %s', relation);
@@ -193,10 +236,10 @@ BEGIN
 END
 $function$;
 
--- The condition as it is kept, and whether only a row-level trigger can have what it names. `path` is the search_path
--- of the session that gave it.
+-- The condition as it is kept, the columns it names, and whether only a row-level trigger can have what it names. `path`
+-- is the search_path of the session that gave it.
 CREATE OR REPLACE FUNCTION pghistory._normalised_condition(
-    "table" regclass, kind text, condition text, path text, OUT text text, OUT is_row_level boolean)
+    "table" regclass, kind text, condition text, path text, OUT text text, OUT columns jsonb, OUT objects jsonb, OUT is_row_level boolean)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -209,6 +252,8 @@ DECLARE
     reason text;
 BEGIN
     is_row_level := false;
+    columns := '[]';
+    objects := '[]';
     IF condition IS NULL THEN
         RETURN;
     ELSIF events IS NULL THEN
@@ -241,10 +286,54 @@ BEGIN
                   HINT = 'Write it with function calls and plain comparisons, such as pghistory.any_change().';
     END IF;
     text := first.deparsed;
+    objects := first.objects;
+    SELECT COALESCE(jsonb_agg(jsonb_build_object('number', a.attnum, 'name', a.attname, 'type', a.atttypid) ORDER BY a.attnum), '[]')
+      INTO columns
+      FROM pg_attribute AS a
+     WHERE a.attrelid = "table" AND a.attnum > 0
+       AND a.attnum IN (SELECT m[1]::smallint FROM regexp_matches(first.tree::text, ':varattno (\d+) ', 'g') AS m);
     -- Transition tables have neither whole rows of the table's type nor system columns. The placeholders for changes
     -- name whole rows, but are not evaluated as they stand.
     is_row_level := pghistory._meaning(first.tree) ~ ':varattno -'
         OR (SELECT count(*) FROM regexp_matches(pghistory._meaning(first.tree), ':varattno 0 ', 'g'))
            > 2 * (SELECT count(*) FROM regexp_matches(text, 'pghistory\._tracked_\w+\(old\.\*, new\.\*\)', 'g'));
 END
+$function$;
+
+-- The condition after something it names was renamed: {"old.email": "old.mail", "public.mood": "app.mood"}. PostgreSQL
+-- writes every name with two parts; what stands in a literal is left alone.
+CREATE OR REPLACE FUNCTION pghistory._renamed_condition(condition text, renames jsonb)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT string_agg(COALESCE(renames ->> token[1], token[1]), '' ORDER BY position)
+      FROM regexp_matches(
+               condition,
+               $re$(E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|(?:"(?:[^"]|"")*"|[[:alnum:]_$]+)(?:\.(?:"(?:[^"]|"")*"|[[:alnum:]_$]+|[-+*/<>=~!@#%^&|`?]+))?|.)$re$,
+               'g') WITH ORDINALITY AS t(token, position)
+$function$;
+
+-- What a condition names, brought up to date.
+CREATE OR REPLACE FUNCTION pghistory._renamed_columns("table" regclass, columns jsonb, same_origin boolean)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(jsonb_agg(jsonb_build_object('number', a.attnum, 'name', a.attname, 'type', a.atttypid) ORDER BY a.attnum), '[]')
+      FROM jsonb_to_recordset(columns) AS k(number smallint, name name)
+           JOIN pg_attribute AS a ON a.attrelid = "table" AND a.attnum > 0 AND NOT a.attisdropped
+                                 AND CASE WHEN same_origin THEN a.attnum = k.number ELSE a.attname = k.name END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._renamed_objects(objects jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(jsonb_agg(to_jsonb(k) || jsonb_build_object('name', COALESCE(pghistory._object_text(k.class, k.id), k.name))), '[]')
+      FROM jsonb_to_recordset(objects) AS k(class text, id oid, schema oid, name text)
 $function$;

@@ -258,10 +258,8 @@ BEGIN
     IF FOUND THEN
         IF registered."table" <> "table" AND pghistory._table_name(registered."table") IS NOT NULL THEN
             RETURN format('it holds the events of %s', pghistory._table_name(registered."table"));
-        ELSIF registered."table" IS NULL
-              AND (registered.table_schema, registered.table_name)
-                  <> (SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-                       WHERE c.oid = "table")
+        ELSIF registered."table" IS DISTINCT FROM "table"
+              AND format('%I.%I', registered.table_schema, registered.table_name) <> pghistory._table_name("table")
         THEN
             RETURN format('it holds the events of %I.%I, which was dropped', registered.table_schema, registered.table_name);
         ELSIF registered.obj_key <> obj_key THEN

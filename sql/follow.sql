@@ -1,5 +1,376 @@
 -- Following the user's DDL: the event table, its columns and the triggers become what the table has become.
 
+-- Runs PL/pgSQL statements on an event table with the rights of its owner. Rewriting a table runs code that its owner chose:
+-- casts, checks, generated columns. A superuser must not run that as himself.
+CREATE OR REPLACE FUNCTION pghistory._execute_as_owner(event_table regclass, statements text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    owner CONSTANT regrole := pghistory._owner(event_table);
+    function text;
+BEGIN
+    IF owner = current_user::regrole OR NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+        EXECUTE format('DO %L', format('BEGIN %s; END', statements));
+        RETURN;
+    END IF;
+    -- Nobody else sees this function: it is gone before the transaction ends.
+    SELECT format('%I.%I()', n.nspname, '!pghistory ' || gen_random_uuid())
+      INTO function
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = event_table;
+    EXECUTE format('CREATE FUNCTION %s RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path TO ''pg_catalog'', ''pg_temp'' AS %L',
+                   function, format('BEGIN %s; END', statements));
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
+    EXECUTE format('ALTER FUNCTION %s OWNER TO %s', function, owner);
+    EXECUTE format('SELECT %s', function);
+    EXECUTE format('DROP FUNCTION %s', function);
+END
+$function$;
+
+-- Keeps a column under the first free name: <name>__1, <name>__2, ...
+CREATE OR REPLACE FUNCTION pghistory._set_aside(event_table regclass, field name)
+ RETURNS name
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    number integer := 1;
+    free_name name := pghistory._fitting_name(field, '__1');
+BEGIN
+    WHILE EXISTS (SELECT FROM pg_attribute WHERE attrelid = event_table AND attname = free_name) LOOP
+        number := number + 1;
+        free_name := pghistory._fitting_name(field, format('__%s', number));
+    END LOOP;
+    EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', pghistory._table_name(event_table), field, free_name);
+    RETURN free_name;
+END
+$function$;
+
+-- Makes a column of an event table be of another type. Values that cannot become it, or would not be the same any more,
+-- stay beside it in a column of the old type.
+CREATE OR REPLACE FUNCTION pghistory._retype_column(event_table regclass, field name, type_text text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    relation CONSTANT text := pghistory._table_name(event_table);
+    old_type text;
+    plain_type CONSTANT text := regexp_replace(type_text, ' COLLATE .*$', '');
+    kept_name name;
+BEGIN
+    SELECT format_type(atttypid, atttypmod) INTO old_type FROM pg_attribute WHERE attrelid = event_table AND attname = field;
+    BEGIN
+        -- Fails, and changes nothing, if a value would not come back as it was.
+        PERFORM pghistory._execute_as_owner(event_table, format(
+            'IF EXISTS (SELECT FROM %1$s WHERE %2$I::%3$s::%4$s::text IS DISTINCT FROM %2$I::text) THEN RAISE EXCEPTION USING ERRCODE = ''22000'', MESSAGE = ''values would change'', HINT = ''They are kept.''; END IF; '
+            'ALTER TABLE %1$s ALTER COLUMN %2$I TYPE %5$s USING %2$I::%3$s',
+            relation, field, plain_type, old_type, type_text));
+        RETURN;
+    EXCEPTION WHEN OTHERS THEN
+        kept_name := pghistory._set_aside(event_table, field);
+        EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', relation, field, type_text);
+    END;
+    BEGIN
+        PERFORM pghistory._set_append_only(event_table, false);
+        PERFORM pghistory._execute_as_owner(event_table, format(
+            'UPDATE %s SET %I = %I::%s', relation, field, kept_name, plain_type));
+    EXCEPTION WHEN OTHERS THEN
+        NULL;  -- not all of them can be cast: they are in the column beside it
+    END;
+END
+$function$;
+
+-- Sees to it that an event table has a column of this name and type.
+CREATE OR REPLACE FUNCTION pghistory._ensure_column(event_table regclass, field name, type_id oid, type_modifier integer, collation_id oid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    present pg_attribute;
+BEGIN
+    SELECT * INTO present FROM pg_attribute WHERE attrelid = event_table AND attname = field AND NOT attisdropped;
+    IF FOUND AND present.atttypid = type_id AND present.atttypmod IN (type_modifier, -1) AND present.attcollation = collation_id THEN
+        RETURN;
+    ELSIF FOUND THEN
+        PERFORM pghistory._set_aside(event_table, field);
+    END IF;
+    EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', pghistory._table_name(event_table), field,
+                   pghistory._type_text(type_id, type_modifier, collation_id));
+END
+$function$;
+
+-- Renames columns of an event table, {"old": "new", ...}, also where names change places. What stands in the way and
+-- follows nothing is set aside.
+CREATE OR REPLACE FUNCTION pghistory._rename_columns(event_table regclass, renames jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    relation CONSTANT text := pghistory._table_name(event_table);
+    this record;
+BEGIN
+    FOR this IN SELECT key, value, row_number() OVER () AS number FROM jsonb_each_text(renames) LOOP
+        EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', relation, this.key, 'pgh_row_' || this.number);
+    END LOOP;
+    FOR this IN SELECT key, value, row_number() OVER () AS number FROM jsonb_each_text(renames) LOOP
+        IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = event_table AND attname = this.value AND NOT attisdropped) THEN
+            PERFORM pghistory._set_aside(event_table, this.value);
+        END IF;
+        EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', relation, 'pgh_row_' || this.number, this.value);
+    END LOOP;
+END
+$function$;
+
+-- Names and numbers of columns, as they are now: by number where the numbers hold, by name after a restore.
+CREATE OR REPLACE FUNCTION pghistory._current_names("table" regclass, names name[], numbers smallint[], same_origin boolean)
+ RETURNS name[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN names IS NOT NULL THEN ARRAY(
+               SELECT c.name
+                 FROM unnest(names, numbers) WITH ORDINALITY AS k(name, number, place)
+                      JOIN pghistory._columns("table") AS c
+                        ON CASE WHEN same_origin THEN c.number = k.number ELSE c.name = k.name END
+                ORDER BY k.place) END
+$function$;
+
+-- The columns that events hold follow those of the table. Says whether one changed its type.
+CREATE OR REPLACE FUNCTION pghistory._follow_columns("table" regclass, event_table regclass, same_origin boolean)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    mapped jsonb;
+    this record;
+    retyped boolean := false;
+BEGIN
+    -- Renamed and dropped ones. A dropped column stays in the event table, and is nobody's.
+    SELECT COALESCE(jsonb_agg(jsonb_build_object(
+               'column_name', CASE WHEN m.column_name = m.table_column_name THEN c.name ELSE m.column_name END,
+               'table_column_name', c.name, 'table_column_number', c.number)), '[]')
+      INTO mapped
+      FROM pghistory.event_column AS m
+           JOIN pghistory._columns("table") AS c
+             ON CASE WHEN same_origin THEN c.number = m.table_column_number ELSE c.name = m.table_column_name END
+     WHERE m.event_table = _follow_columns.event_table;
+    PERFORM pghistory._rename_columns(_follow_columns.event_table, COALESCE(jsonb_object_agg(m.column_name, c.name), '{}'))
+       FROM pghistory.event_column AS m
+            JOIN pghistory._columns("table") AS c ON same_origin AND c.number = m.table_column_number
+      WHERE m.event_table = _follow_columns.event_table
+        AND m.column_name = m.table_column_name AND m.column_name <> c.name;
+
+    -- Retyped ones.
+    FOR this IN
+        SELECT m.column_name, t.type_id, t.type_modifier, c.collation_id, c.name
+          FROM jsonb_to_recordset(mapped) AS m(column_name name, table_column_number smallint)
+               JOIN pghistory._columns("table") AS c ON c.number = m.table_column_number
+               CROSS JOIN LATERAL pghistory._event_type(c.type_id, c.type_modifier) AS t
+               JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = m.column_name
+         WHERE a.atttypid <> t.type_id OR a.atttypmod NOT IN (t.type_modifier, -1) OR a.attcollation <> c.collation_id
+    LOOP
+        PERFORM pghistory._retype_column(event_table, this.column_name,
+                                         pghistory._type_text(this.type_id, this.type_modifier, this.collation_id));
+        PERFORM pghistory._copy_storage(event_table, this.column_name, "table", this.name);
+        retyped := true;
+    END LOOP;
+
+    -- Added ones, where a tracker wants every column, and those that are missing.
+    FOR this IN
+        SELECT c.name, c.number, t.type_id, t.type_modifier, c.collation_id
+          FROM pghistory._columns("table") AS c
+               CROSS JOIN LATERAL pghistory._event_type(c.type_id, c.type_modifier) AS t
+         WHERE EXISTS (SELECT FROM pghistory.tracker AS r
+                        WHERE r.event_table = _follow_columns.event_table AND r."table" = _follow_columns."table"
+                          AND c.name = ANY (pghistory._tracked_fields(r."table", r.fields, r.exclude)))
+           AND NOT pghistory._is_reserved_name(c.name)
+           AND c.number NOT IN (SELECT m.table_column_number FROM jsonb_to_recordset(mapped) AS m(table_column_number smallint)
+                                 WHERE EXISTS (SELECT FROM jsonb_to_recordset(mapped) AS n(column_name name, table_column_number smallint)
+                                                      JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = n.column_name
+                                                WHERE n.table_column_number = m.table_column_number))
+         ORDER BY c.number
+    LOOP
+        PERFORM pghistory._ensure_column(event_table, this.name, this.type_id, this.type_modifier, this.collation_id);
+        PERFORM pghistory._copy_storage(event_table, this.name, "table", this.name);
+        mapped := mapped || jsonb_build_object(
+            'column_name', this.name, 'table_column_name', this.name, 'table_column_number', this.number);
+    END LOOP;
+
+    INSERT INTO pghistory._request VALUES ('save columns', "table", event_table, mapped);
+    RETURN retyped;
+END
+$function$;
+
+-- The columns that name the object follow its key: the one given, or the primary key. A table that loses its primary key
+-- keeps naming its objects by the columns that are still there.
+CREATE OR REPLACE FUNCTION pghistory._follow_key("table" regclass, event_table regclass, same_origin boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    present name[];
+    wanted name[];
+    this record;
+    fresh boolean := false;
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_key.event_table;
+    present := pghistory._current_names("table", registered.obj_key, registered.obj_key_numbers, same_origin);
+    wanted := CASE WHEN registered.obj_key_given THEN present
+                   ELSE COALESCE(pghistory._primary_key("table"), present) END;
+    IF cardinality(present) < cardinality(registered.obj_key) AND registered.obj_key_given THEN
+        wanted := '{}';
+    END IF;
+
+    IF wanted = present AND cardinality(present) = cardinality(registered.obj_key) THEN
+        PERFORM pghistory._rename_columns(_follow_key.event_table, COALESCE(jsonb_object_agg(old_name, new_name), '{}'))
+           FROM unnest(pghistory._object_columns(registered.obj_key) || pghistory._other_key_columns(registered.obj_key),
+                       pghistory._object_columns(wanted) || pghistory._other_key_columns(wanted)) AS k(old_name, new_name)
+                JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.old_name
+          WHERE old_name <> new_name;
+        FOR this IN
+            SELECT c.name, c.type_id, c.type_modifier, c.collation_id
+              FROM pghistory._event_columns("table", '{}', wanted, 'none') AS c
+                   JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = c.name
+             WHERE (starts_with(c.name, 'pgh_obj_') OR starts_with(c.name, 'pgh_other_'))
+               AND (a.atttypid <> c.type_id OR a.atttypmod NOT IN (c.type_modifier, -1) OR a.attcollation <> c.collation_id)
+        LOOP
+            PERFORM pghistory._retype_column(event_table, this.name,
+                                             pghistory._type_text(this.type_id, this.type_modifier, this.collation_id));
+        END LOOP;
+    ELSE
+        -- Another key: the columns of the old one step aside.
+        FOR this IN
+            SELECT k.field FROM unnest(pghistory._object_columns(registered.obj_key)
+                                       || pghistory._other_key_columns(registered.obj_key)) AS k(field)
+                                JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.field
+        LOOP
+            PERFORM pghistory._set_aside(event_table, this.field);
+        END LOOP;
+        fresh := wanted <> '{}';
+    END IF;
+    FOR this IN
+        SELECT c.name, c.type_id, c.type_modifier, c.collation_id
+          FROM pghistory._event_columns("table", '{}', wanted, 'none') AS c
+         WHERE starts_with(c.name, 'pgh_obj_') OR starts_with(c.name, 'pgh_other_') AND fresh
+    LOOP
+        PERFORM pghistory._ensure_column(event_table, this.name, this.type_id, this.type_modifier, this.collation_id);
+    END LOOP;
+    IF fresh THEN
+        PERFORM pghistory._create_event_indexes(event_table, wanted, 'none');
+        -- Events know the columns of the new key if they hold them.
+        PERFORM pghistory._fill_key("table", event_table, wanted);
+    END IF;
+
+    INSERT INTO pghistory._request
+    VALUES ('save event table', "table", event_table, jsonb_build_object(
+        'obj_key', wanted, 'obj_key_given', registered.obj_key_given, 'obj_fk', registered.obj_fk,
+        'context', registered.context, 'append_only', registered.append_only,
+        'obj_key_numbers', ARRAY(SELECT c.number FROM unnest(wanted) WITH ORDINALITY AS k(field, place)
+                                        JOIN pghistory._columns("table") AS c ON c.name = k.field ORDER BY k.place)));
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._fill_key("table" regclass, event_table regclass, obj_key name[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    assignments text;
+    known bigint;
+BEGIN
+    SELECT string_agg(format('%I = %I', k.field, m.column_name), ', '), count(*)
+      INTO assignments, known
+      FROM unnest(obj_key, pghistory._object_columns(obj_key)) AS k(source, field)
+           JOIN pghistory.event_column AS m ON m.event_table = _fill_key.event_table AND m.table_column_name = k.source;
+    IF known = cardinality(obj_key) THEN
+        PERFORM pghistory._set_append_only(event_table, false);
+        PERFORM pghistory._execute_as_owner(event_table, format(
+            'UPDATE %s SET %s', pghistory._table_name(event_table), assignments));
+    END IF;
+END
+$function$;
+
+-- What a condition names, under the names of today, as a map from the old text to the new; null if something is gone or
+-- of another type.
+CREATE OR REPLACE FUNCTION pghistory._condition_renames("table" regclass, columns jsonb, objects jsonb, same_origin boolean)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN bool_and(new_text IS NOT NULL) IS NOT FALSE
+                THEN COALESCE(jsonb_object_agg(old_text, new_text) FILTER (WHERE old_text <> new_text), '{}') END
+      FROM (
+        SELECT format('%s.%I', image, k.name) AS old_text, image || '.' || quote_ident(a.attname) AS new_text
+          FROM unnest(ARRAY['old', 'new']) AS image
+               CROSS JOIN jsonb_to_recordset(columns) AS k(number smallint, name name, type oid)
+               LEFT JOIN pg_attribute AS a
+                      ON a.attrelid = "table" AND NOT a.attisdropped AND a.attnum > 0
+                     AND CASE WHEN same_origin THEN a.attnum = k.number AND a.atttypid = k.type
+                              ELSE a.attname = k.name END
+        UNION ALL
+        SELECT k.name, pghistory._object_text(k.class, k.id)
+          FROM jsonb_to_recordset(objects) AS k(class text, id oid, name text)
+         WHERE same_origin
+      ) AS names
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._column_numbers("table" regclass, names name[])
+ RETURNS smallint[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN names IS NOT NULL THEN ARRAY(
+               SELECT c.number FROM unnest(names) WITH ORDINALITY AS k(name, place)
+                                    JOIN pghistory._columns("table") AS c ON c.name = k.name ORDER BY k.place) END
+$function$;
+
+-- Fields, exclusions and conditions of a table's trackers follow its columns.
+CREATE OR REPLACE FUNCTION pghistory._follow_trackers("table" regclass, event_table regclass, same_origin boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this record;
+    fields name[];
+    exclude name[];
+    renames jsonb;
+BEGIN
+    FOR this IN SELECT t.* FROM pghistory.tracker AS t
+                 WHERE t."table" = _follow_trackers."table" AND t.event_table = _follow_trackers.event_table
+    LOOP
+        fields := pghistory._current_names("table", this.fields, this.field_numbers, same_origin);
+        exclude := pghistory._current_names("table", this.exclude, this.exclude_numbers, same_origin);
+        renames := pghistory._condition_renames("table", this.condition_columns, this.condition_objects, same_origin);
+        IF renames IS NULL AND NOT this.condition_is_void THEN
+            RAISE WARNING 'what the condition of tracker "%" names is gone or of another type', this.label
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      HINT = 'Until track() is called for it again, its events are written as if it had no condition.';
+        END IF;
+        INSERT INTO pghistory._request
+        VALUES ('save tracker', "table", event_table, to_jsonb(this) || jsonb_build_object(
+            'fields', fields, 'field_numbers', pghistory._column_numbers("table", fields),
+            'exclude', exclude, 'exclude_numbers', pghistory._column_numbers("table", exclude),
+            'condition_is_void', this.condition_is_void OR renames IS NULL)
+            || CASE WHEN renames IS NULL OR this.condition IS NULL THEN '{}' ELSE jsonb_build_object(
+                   'condition', pghistory._renamed_condition(this.condition, renames),
+                   'condition_columns', pghistory._renamed_columns("table", this.condition_columns, same_origin),
+                   'condition_objects', pghistory._renamed_objects(this.condition_objects)) END);
+    END LOOP;
+END
+$function$;
+
 -- Makes one tracked table's event tables and triggers follow it.
 CREATE OR REPLACE FUNCTION pghistory._follow_table("table" regclass)
  RETURNS void
@@ -7,16 +378,23 @@ CREATE OR REPLACE FUNCTION pghistory._follow_table("table" regclass)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    event_table regclass;
+    this record;
+    same_origin boolean;
+    retyped boolean := false;
 BEGIN
-    FOR event_table IN SELECT e.event_table FROM pghistory.event_table AS e WHERE e."table" = _follow_table."table" LOOP
-        IF NOT EXISTS (SELECT FROM pg_class WHERE oid = event_table) THEN
-            INSERT INTO pghistory._request VALUES ('forget event table', "table", event_table);
+    FOR this IN SELECT e.event_table, e.origin, e.append_only FROM pghistory.event_table AS e WHERE e."table" = _follow_table."table" LOOP
+        IF NOT EXISTS (SELECT FROM pg_class WHERE oid = this.event_table) THEN
+            INSERT INTO pghistory._request VALUES ('forget event table', "table", this.event_table);
             CONTINUE;
         END IF;
-        PERFORM pghistory._apply_by_hand("table", event_table);
+        same_origin := this.origin = pghistory._origin("table");
+        PERFORM pghistory._follow_trackers("table", this.event_table, same_origin);
+        retyped := pghistory._follow_columns("table", this.event_table, same_origin) OR retyped;
+        PERFORM pghistory._follow_key("table", this.event_table, same_origin);
+        PERFORM pghistory._set_append_only(this.event_table, this.append_only);
+        PERFORM pghistory._apply_by_hand("table", this.event_table);
     END LOOP;
-    PERFORM pghistory._apply_triggers("table");
+    PERFORM pghistory._apply_triggers("table", retyped);
 END
 $function$;
 
@@ -39,8 +417,41 @@ AS $function$
        AND (a.attname IS NULL AND c.required OR a.atttypid <> c.type_id OR a.atttypmod NOT IN (c.type_modifier, -1))
 $function$;
 
+-- Is this DDL of our own making? Then whoever issued it sees to the rest.
+CREATE OR REPLACE FUNCTION pghistory._is_own_ddl(context text)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT count(*) > 1 FROM regexp_matches(context, '^PL/pgSQL function pghistory\.', 'gn')
+$function$;
+
+-- What DDL touched follows it; what cannot follow is left to sync(), and never in the way of the DDL.
+CREATE OR REPLACE FUNCTION pghistory._follow_tables(tables regclass[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    tracked regclass;
+    reason text;
+BEGIN
+    FOREACH tracked IN ARRAY tables LOOP
+        BEGIN
+            PERFORM pghistory._follow_table(tracked);
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS reason = MESSAGE_TEXT;
+            RAISE WARNING 'the history of table % could not follow: %', tracked, reason
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      HINT = 'See pghistory.verify(), and call pghistory.sync().';
+        END;
+    END LOOP;
+END
+$function$;
+
 -- The event triggers. They run as whoever issues DDL, and must neither fail it nor ask him for rights: what they do is
--- done as the owner of the extension, and what he may not do is left to sync().
+-- done as the owner of the extension.
 CREATE OR REPLACE FUNCTION pghistory._after_ddl()
  RETURNS event_trigger
  LANGUAGE plpgsql
@@ -48,35 +459,81 @@ CREATE OR REPLACE FUNCTION pghistory._after_ddl()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    tracked regclass;
-    reason text;
+    context text;
 BEGIN
-    IF NOT pghistory._has_state() THEN
+    GET DIAGNOSTICS context = PG_CONTEXT;
+    IF NOT pghistory._has_state() OR pghistory._is_own_ddl(context) THEN
         RETURN;
     END IF;
-    FOR tracked IN
+    PERFORM pghistory._follow_tables(ARRAY(
+        WITH touched AS (
+            SELECT c.classid, c.objid,
+                   CASE c.classid
+                   WHEN 'pg_class'::regclass THEN c.objid
+                   WHEN 'pg_trigger'::regclass THEN (SELECT tgrelid FROM pg_trigger AS g WHERE g.oid = c.objid)
+                   END AS relation
+              FROM pg_event_trigger_ddl_commands() AS c
+        )
         SELECT DISTINCT t."table"
-          FROM pg_event_trigger_ddl_commands() AS c
-               CROSS JOIN LATERAL (
-                   SELECT CASE WHEN c.classid = 'pg_class'::regclass THEN c.objid
-                               WHEN c.classid = 'pg_trigger'::regclass
-                               THEN (SELECT tgrelid FROM pg_trigger WHERE oid = c.objid AND tgname !~ '^! ?pghistory ')
-                          END AS relation) AS r
-               JOIN pghistory.tracker AS t
-                 ON t."table" = r.relation OR t.event_table = r.relation
-                 OR t."table" IN (SELECT relid FROM pg_partition_ancestors(r.relation))
-                 OR t."table" IN (SELECT inhparent FROM pg_inherits WHERE inhrelid = r.relation)
-               JOIN pg_class AS k ON k.oid = t."table"
+          FROM touched AS d
+               CROSS JOIN pghistory.tracker AS t
+               JOIN pg_class AS tc ON tc.oid = t."table"
+               LEFT JOIN pg_class AS ec ON ec.oid = t.event_table
+         WHERE d.relation IN (t."table", t.event_table)
+            OR t."table" IN (SELECT relid FROM pg_partition_ancestors(d.relation))
+            OR t."table" IN (SELECT inhparent FROM pg_inherits WHERE inhrelid = d.relation)
+            OR t."table" IN (SELECT confrelid FROM pg_constraint WHERE conrelid = d.relation AND contype = 'f')
+            OR d.classid = 'pg_namespace'::regclass AND d.objid IN (tc.relnamespace, ec.relnamespace)
+            OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id oid, schema oid)
+                        WHERE o.class::regclass = d.classid AND o.id = d.objid
+                           OR d.classid = 'pg_namespace'::regclass AND o.schema = d.objid)));
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._after_drop()
+ RETURNS event_trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    context text;
+    gone record;
+BEGIN
+    GET DIAGNOSTICS context = PG_CONTEXT;
+    IF NOT pghistory._has_state() OR pghistory._is_own_ddl(context) THEN
+        RETURN;
+    END IF;
+    -- A dropped event table ends its trackers; a dropped table keeps its events.
+    FOR gone IN
+        SELECT e.event_table, e."table", d.objid = e.event_table::oid AS events_are_gone, e.by_hand
+          FROM pg_event_trigger_dropped_objects() AS d
+               JOIN pghistory.event_table AS e ON d.objid IN (e.event_table, e."table")
+         WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0
     LOOP
-        BEGIN
-            PERFORM pghistory._follow_table(tracked);
-        EXCEPTION WHEN OTHERS THEN
-            GET STACKED DIAGNOSTICS reason = MESSAGE_TEXT;
-            RAISE WARNING 'history of table % could not follow: %', tracked, reason
-                USING ERRCODE = 'object_not_in_prerequisite_state',
-                      HINT = 'See pghistory.verify(); call pghistory.sync().';
-        END;
+        DELETE FROM pghistory.tracker AS t WHERE t.event_table = gone.event_table;
+        IF gone.events_are_gone THEN
+            DELETE FROM pghistory.event_table AS e WHERE e.event_table = gone.event_table;
+        ELSE
+            UPDATE pghistory.event_table AS e SET "table" = NULL, by_hand = NULL WHERE e.event_table = gone.event_table;
+            PERFORM pghistory._drop_generated_functions(gone.event_table);
+        END IF;
+        PERFORM pghistory._drop_function(to_regprocedure(gone.by_hand || '(text, anyelement)'));
+        IF EXISTS (SELECT FROM pg_class WHERE oid = gone."table") THEN
+            PERFORM pghistory._follow_tables(ARRAY[gone."table"]);
+        END IF;
     END LOOP;
+    -- Columns, triggers, and what conditions call.
+    PERFORM pghistory._follow_tables(ARRAY(
+        SELECT DISTINCT t."table"
+          FROM pg_event_trigger_dropped_objects() AS d
+               CROSS JOIN pghistory.tracker AS t
+               JOIN pg_class AS tc ON tc.oid = t."table"
+         WHERE d.classid = 'pg_class'::regclass AND d.objsubid <> 0 AND d.objid IN (t."table", t.event_table)
+            OR d.object_type = 'trigger' AND d.address_names[3] !~ '^! ?pghistory '
+               AND to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) = t."table"
+            OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id oid)
+                        WHERE o.class::regclass = d.classid AND o.id = d.objid)));
 END
 $function$;
 
@@ -84,11 +541,15 @@ DO $event_triggers$
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = 'pghistory_after_ddl') THEN
         DROP EVENT TRIGGER pghistory_after_ddl;
+        DROP EVENT TRIGGER pghistory_after_drop;
     END IF;
     CREATE EVENT TRIGGER pghistory_after_ddl ON ddl_command_end
-        WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'CREATE TRIGGER', 'ALTER TRIGGER', 'CREATE FOREIGN TABLE',
-                     'ALTER FOREIGN TABLE')
+        WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
+                     'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER FUNCTION',
+                     'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION')
         EXECUTE FUNCTION pghistory._after_ddl();
+    CREATE EVENT TRIGGER pghistory_after_drop ON sql_drop
+        EXECUTE FUNCTION pghistory._after_drop();
 EXCEPTION WHEN insufficient_privilege THEN
     RAISE WARNING 'event triggers may not be created here: call pghistory.sync() after DDL on tracked tables'
         USING ERRCODE = 'insufficient_privilege',

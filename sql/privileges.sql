@@ -37,8 +37,8 @@ GRANT EXECUTE ON FUNCTION  -- state.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- context.sql
-    pghistory._read_context, pghistory._capturing, pghistory._attach_context, pghistory._context_id,
-    pghistory._read_inline_context, pghistory._inline_context_id, pghistory._inline_context,
+    pghistory._read_context, pghistory._capturing, pghistory._session_facts, pghistory._attach_context,
+    pghistory._context_id, pghistory._read_inline_context, pghistory._inline_context_id, pghistory._inline_context,
     pghistory._checked_metadata
     TO PUBLIC;
 
@@ -50,8 +50,9 @@ GRANT EXECUTE ON FUNCTION  -- checks.sql
 GRANT EXECUTE ON FUNCTION  -- conditions.sql
     pghistory._row_of, pghistory._change_of, pghistory._tracked_any_change, pghistory._tracked_all_change,
     pghistory._tracked_any_dont_change, pghistory._tracked_all_dont_change, pghistory._parse_only,
-    pghistory._condition_events, pghistory._meaning, pghistory._parse_condition,
-    pghistory._check_single_expression, pghistory._normalised_condition
+    pghistory._condition_events, pghistory._meaning, pghistory._object_text, pghistory._objects_named,
+    pghistory._parse_condition, pghistory._check_single_expression, pghistory._normalised_condition,
+    pghistory._renamed_condition, pghistory._renamed_columns, pghistory._renamed_objects
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- event_table.sql
@@ -68,7 +69,8 @@ GRANT EXECUTE ON FUNCTION  -- templates.sql
 GRANT EXECUTE ON FUNCTION  -- triggers.sql
     pghistory._is_generated, pghistory._own_function_name, pghistory._trigger_relations,
     pghistory._trigger_definition, pghistory._note_writer, pghistory._desired_triggers, pghistory._actual_triggers,
-    pghistory._ensure_function, pghistory._drop_function, pghistory._apply_triggers, pghistory._apply_by_hand
+    pghistory._ensure_function, pghistory._drop_function, pghistory._drop_generated_functions,
+    pghistory._apply_triggers, pghistory._apply_by_hand
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- track.sql
@@ -86,6 +88,9 @@ GRANT EXECUTE ON FUNCTION  -- create_event.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
+    pghistory._execute_as_owner, pghistory._set_aside, pghistory._retype_column, pghistory._ensure_column,
+    pghistory._rename_columns, pghistory._current_names, pghistory._follow_columns, pghistory._follow_key,
+    pghistory._fill_key, pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
     pghistory._follow_table, pghistory._event_table_problems
     TO PUBLIC;
 

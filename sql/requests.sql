@@ -82,17 +82,21 @@ BEGIN
     WHEN 'save tracker' THEN
         INSERT INTO pghistory.tracker AS t
             ("table", label, kind, fields, field_numbers, exclude, exclude_numbers, condition, condition_is_row_level,
-             event_table, level)
+             condition_columns, condition_objects, condition_is_void, event_table, level)
         SELECT NEW."table", d.label, d.kind, d.fields, d.field_numbers, d.exclude, d.exclude_numbers, d.condition,
-               d.condition_is_row_level, NEW.event_table, d.level
+               d.condition_is_row_level, d.condition_columns, d.condition_objects, d.condition_is_void,
+               NEW.event_table, d.level
           FROM jsonb_to_record(details)
                    AS d(label text, kind text, fields name[], field_numbers smallint[], exclude name[],
-                        exclude_numbers smallint[], condition text, condition_is_row_level boolean, level text)
+                        exclude_numbers smallint[], condition text, condition_is_row_level boolean,
+                        condition_columns jsonb, condition_objects jsonb, condition_is_void boolean, level text)
         ON CONFLICT ("table", label) DO UPDATE
            SET kind = EXCLUDED.kind, fields = EXCLUDED.fields, field_numbers = EXCLUDED.field_numbers,
                exclude = EXCLUDED.exclude, exclude_numbers = EXCLUDED.exclude_numbers, condition = EXCLUDED.condition,
-               condition_is_row_level = EXCLUDED.condition_is_row_level, event_table = EXCLUDED.event_table,
-               level = EXCLUDED.level;
+               condition_is_row_level = EXCLUDED.condition_is_row_level,
+               condition_columns = EXCLUDED.condition_columns, condition_objects = EXCLUDED.condition_objects,
+               condition_is_void = EXCLUDED.condition_is_void,
+               event_table = EXCLUDED.event_table, level = EXCLUDED.level;
     WHEN 'remove tracker' THEN
         DELETE FROM pghistory.tracker WHERE "table" = NEW."table" AND label = details ->> 'label';
     WHEN 'forget event table' THEN

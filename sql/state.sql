@@ -90,11 +90,20 @@ BEGIN
         exclude_numbers smallint[],
         condition text,
         condition_is_row_level boolean NOT NULL,
+        condition_columns jsonb NOT NULL,
+        condition_objects jsonb NOT NULL,
+        condition_is_void boolean NOT NULL,
         event_table regclass NOT NULL REFERENCES pghistory.event_table,
         level text NOT NULL,
         PRIMARY KEY ("table", label)
     );
     COMMENT ON TABLE pghistory.tracker IS 'The registry of trackers, as pghistory.track() was told. Read pghistory.trackers() instead.';
+    COMMENT ON COLUMN pghistory.tracker.condition_columns IS
+        'The columns that the condition names: number, name and type.';
+    COMMENT ON COLUMN pghistory.tracker.condition_objects IS
+        'The functions, types, operators and collations that the condition names.';
+    COMMENT ON COLUMN pghistory.tracker.condition_is_void IS
+        'True once DDL took away what the condition needs: events are written as if there were none.';
 
     CREATE TABLE pghistory.capture_key (
         key text PRIMARY KEY

@@ -41,7 +41,7 @@ AS $function$
            WHEN pghistory._row_level_reason(t."table", o.operation) IS NOT NULL THEN 'row'
            ELSE 'statement'
            END,
-           o.image, o.code, o.only_changes, t.condition,
+           o.image, o.code, o.only_changes, CASE WHEN NOT t.condition_is_void THEN t.condition END,
            pghistory._tracked_fields(t."table", t.fields, t.exclude)
       FROM pghistory.tracker AS t JOIN operation_of_kind AS o USING (kind)
      WHERE t."table" = _operations."table"

@@ -44,8 +44,8 @@ END
 $function$;
 
 CREATE OR REPLACE FUNCTION pghistory._register_tracker(
-    "table" regclass, label text, kind text, fields name[], exclude name[], condition text, condition_is_row_level boolean,
-    event_table regclass, level text)
+    "table" regclass, label text, kind text, fields name[], exclude name[], condition record, event_table regclass,
+    level text)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -54,8 +54,9 @@ DECLARE
     registered jsonb := (SELECT to_jsonb(t) - 'ordinal' - 'table' FROM pghistory.tracker AS t
                           WHERE t."table" = _register_tracker."table" AND t.label = _register_tracker.label);
     wanted jsonb := jsonb_build_object(
-        'label', label, 'kind', kind, 'level', level, 'condition', condition,
-        'condition_is_row_level', condition_is_row_level, 'event_table', event_table,
+        'label', label, 'kind', kind, 'level', level, 'event_table', event_table,
+        'condition', condition.text, 'condition_columns', condition.columns, 'condition_objects', condition.objects,
+        'condition_is_row_level', condition.is_row_level, 'condition_is_void', false,
         'fields', fields, 'exclude', exclude,
         'field_numbers', CASE WHEN fields IS NOT NULL THEN
             ARRAY(SELECT c.number FROM pghistory._columns("table") AS c WHERE c.name = ANY (fields) ORDER BY c.number) END,
@@ -238,7 +239,7 @@ BEGIN
 
     label := COALESCE(label, (SELECT format('%s.%s', relname, kind) FROM pg_class WHERE oid = "table"));
     kept_fields := pghistory._checked_fields("table", fields);
-    kept_exclude := pghistory._checked_fields("table", exclude);
+    kept_exclude := NULLIF(pghistory._checked_fields("table", exclude), '{}');
     key := pghistory._checked_key("table", obj_key);
     PERFORM pghistory._check_foreign_key("table", key, obj_fk, append_only);
 
@@ -264,7 +265,7 @@ BEGIN
         "table", target, pghistory._tracked_fields("table", kept_fields, kept_exclude), key, obj_key IS NOT NULL, obj_fk,
         context, append_only);
     PERFORM pghistory._register_tracker(
-        "table", label, kind, kept_fields, kept_exclude, kept.text, kept.is_row_level, target, level);
+        "table", label, kind, kept_fields, kept_exclude, kept, target, level);
     PERFORM pghistory._set_append_only(target, append_only);
     PERFORM pghistory._set_foreign_key(target, "table", key, obj_fk);
     PERFORM pghistory._apply_triggers("table");
@@ -330,7 +331,7 @@ BEGIN
                   HINT = 'Name the columns to record, or those to leave out.';
     END IF;
     kept_fields := pghistory._checked_fields("table", fields);
-    kept_exclude := pghistory._checked_fields("table", exclude);
+    kept_exclude := NULLIF(pghistory._checked_fields("table", exclude), '{}');
     key := pghistory._checked_key("table", obj_key);
     PERFORM pghistory._check_foreign_key("table", key, obj_fk, append_only);
     parsed := pghistory._parsed_event_table(

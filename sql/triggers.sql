@@ -147,9 +147,11 @@ AS $function$
        AND t.tgname NOT IN ('!pghistory condition', '!pghistory append-only')
 $function$;
 
--- Creates or replaces a generated function, for its owner and nobody else.
+-- Creates or replaces a generated function, for its owner and nobody else. `anew` also if it has not changed: sessions
+-- keep plans with the types that columns had.
 CREATE OR REPLACE FUNCTION pghistory._ensure_function(
-    function text, arguments text, result text, body text, function_owner regrole, for_everyone boolean)
+    function text, arguments text, result text, body text, function_owner regrole, for_everyone boolean,
+    anew boolean DEFAULT false)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -160,7 +162,7 @@ DECLARE
 BEGIN
     SELECT * INTO this FROM pg_proc WHERE oid = to_regprocedure(
         format('%s(%s)', function, CASE WHEN arguments <> '' THEN 'text, anyelement' ELSE '' END));
-    IF this.prosrc = body AND this.prosecdef AND this.proowner = function_owner
+    IF NOT anew AND this.prosrc = body AND this.prosecdef AND this.proowner = function_owner
        AND this.proconfig = ARRAY['search_path=pg_catalog, pg_temp']
        AND this.prolang = (SELECT oid FROM pg_language WHERE lanname = 'plpgsql')
     THEN
@@ -192,11 +194,28 @@ BEGIN
     THEN
         EXECUTE format('DROP FUNCTION %s', function::regprocedure);
     END IF;
+EXCEPTION WHEN insufficient_privilege THEN
+    NULL;  -- the event table went to another owner, and its old functions did not
 END
 $function$;
 
+-- Drops what is left of the functions of an event table that nothing writes to any more.
+CREATE OR REPLACE FUNCTION pghistory._drop_generated_functions(event_table regclass)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT pghistory._drop_function(p.oid)
+      FROM pg_class AS e
+           CROSS JOIN unnest(ARRAY['insert', 'update', 'delete', 'truncate']) AS operation
+           CROSS JOIN unnest(ARRAY['row', 'statement']) AS level
+           JOIN pg_proc AS p ON p.pronamespace = e.relnamespace AND p.pronargs = 0
+                            AND p.proname = pghistory._trigger_function_name(e.oid, operation, level)
+     WHERE e.oid = event_table
+$function$;
+
 -- Makes the triggers and functions of a table, and of what it is partitioned with, what its trackers need.
-CREATE OR REPLACE FUNCTION pghistory._apply_triggers("table" regclass)
+CREATE OR REPLACE FUNCTION pghistory._apply_triggers("table" regclass, anew boolean DEFAULT false)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -220,10 +239,21 @@ BEGIN
         EXECUTE format('DROP TRIGGER %I ON %s', actual.trigger_name, pghistory._table_name(actual.relation));
         stale := stale || actual.function;
     END LOOP;
+    -- A partition that was detached has kept the triggers that are not cloned.
+    FOR actual IN
+        SELECT t.tgrelid::regclass AS relation, t.tgname AS trigger_name
+          FROM pg_trigger AS t
+         WHERE NOT t.tgisinternal AND t.tgparentid = 0
+           AND t.tgfoid IN (SELECT to_regprocedure(d.function || '()')
+                              FROM unnest(family) AS f, pghistory._desired_triggers(f) AS d WHERE d.body IS NOT NULL)
+           AND t.tgrelid NOT IN (SELECT p.relation FROM pghistory._partition_tree(pghistory._partition_root("table")) AS p)
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', actual.trigger_name, pghistory._table_name(actual.relation));
+    END LOOP;
     FOR desired IN SELECT d.* FROM unnest(family) AS f, pghistory._desired_triggers(f) AS d LOOP
         IF desired.body IS NOT NULL THEN
             PERFORM pghistory._ensure_function(
-                desired.function, '', 'trigger', desired.body, pghistory._owner(desired.event_table), false);
+                desired.function, '', 'trigger', desired.body, pghistory._owner(desired.event_table), false, anew);
         END IF;
         IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = desired.relation AND tgname = desired.trigger_name) THEN
             EXECUTE desired.definition;

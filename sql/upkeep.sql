@@ -130,6 +130,17 @@ BEGIN
         END IF;
     END LOOP;
 
+    FOR this IN SELECT t."table", t.label FROM pghistory.tracker AS t JOIN pg_class AS c ON c.oid = t."table"
+                 WHERE t.condition_is_void ORDER BY t.ordinal
+    LOOP
+        "table" := this."table";
+        object := format('tracker %L on %s', this.label, pghistory._table_name("table"));
+        problem := 'condition names what is gone or of another type: events are written without it';
+        hint := 'Call pghistory.track() for it again.';
+        RETURN NEXT;
+    END LOOP;
+
+    hint := repair;
     FOR "table" IN SELECT DISTINCT t."table" FROM pghistory.tracker AS t JOIN pg_class AS c ON c.oid = t."table" LOOP
         FOR desired IN
             SELECT d.*, a.trigger_name IS NOT NULL AS is_there, a.enabled, a.definition AS actual_definition
