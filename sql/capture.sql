@@ -4,6 +4,7 @@ CREATE OR REPLACE FUNCTION pghistory.capture(VARIADIC keys text[] DEFAULT '{}')
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
 AS $function$
 DECLARE
     owner CONSTANT oid := (SELECT proowner FROM pg_proc WHERE oid = 'pghistory._capturing()'::regprocedure);

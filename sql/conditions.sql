@@ -143,7 +143,7 @@ CREATE OR REPLACE FUNCTION pghistory._meaning(tree pg_node_tree)
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT regexp_replace(tree::text, ':(location|list_start|list_end|\w*format) -?\d+', '', 'g')
+    SELECT regexp_replace(tree::text, ':(location|list_start|list_end|[a-z_]*format) -?[0-9]+', '', 'g')
 $function$;
 
 -- An object that a condition may name, as PostgreSQL writes it there; null once it is gone.
@@ -189,7 +189,42 @@ AS $function$
      WHERE namespace <> 'pghistory'::regnamespace
 $function$;
 
--- The condition as PostgreSQL writes it, and its parse tree. The trigger it is parsed in is gone at once.
+-- A literal with a backslash is read differently where standard_conforming_strings is off, unless it is an E'' literal.
+CREATE OR REPLACE FUNCTION pghistory._portable_condition(condition text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT string_agg(CASE WHEN starts_with(token[1], '''') AND strpos(token[1], E'\\') > 0
+                           THEN 'E' || replace(token[1], E'\\', E'\\\\')
+                           ELSE token[1] END, '' ORDER BY position)
+      FROM regexp_matches(condition, $re$(E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|[[:alnum:]_$]+|.)$re$, 'g')
+               WITH ORDINALITY AS t(token, position)
+$function$;
+
+-- The condition of a trigger as PostgreSQL writes it, under settings that leave nothing to those of the reader.
+CREATE OR REPLACE FUNCTION pghistory._deparsed_condition(trigger_id oid, before_condition text, after_condition text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "DateStyle" TO 'ISO'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET quote_all_identifiers TO 'off'
+ SET standard_conforming_strings TO 'on'
+AS $function$
+DECLARE
+    definition CONSTANT text := pg_get_triggerdef(trigger_id);
+BEGIN
+    RETURN pghistory._portable_condition(
+        substr(definition, length(before_condition) + 1,
+               length(definition) - length(before_condition) - length(after_condition)));
+END
+$function$;
+
+-- The condition as PostgreSQL writes it, its parse tree, and what it names. The trigger it is parsed in is gone at once.
 CREATE OR REPLACE FUNCTION pghistory._parse_condition(
     "table" regclass, events text, condition text, path text, OUT deparsed text, OUT tree pg_node_tree, OUT objects jsonb)
  RETURNS record
@@ -202,18 +237,15 @@ DECLARE
         format('CREATE TRIGGER "!pghistory condition" AFTER %s ON %s FOR EACH ROW WHEN (', events, relation);
     after_condition CONSTANT text := ') EXECUTE FUNCTION pghistory._parse_only()';
     own_path CONSTANT text := current_setting('search_path');
-    definition text;
 BEGIN
     PERFORM set_config('search_path', path, true);
-    EXECUTE concat(before_condition, condition, E'\n', after_condition);
+    EXECUTE pg_catalog.concat(before_condition, condition, E'\n', after_condition);
     PERFORM pg_catalog.set_config('search_path', own_path, true);
-    SELECT pg_get_triggerdef(t.oid), t.tgqual, pghistory._objects_named(t.oid)
-      INTO definition, tree, objects
+    SELECT pghistory._deparsed_condition(t.oid, before_condition, after_condition), t.tgqual, pghistory._objects_named(t.oid)
+      INTO deparsed, tree, objects
       FROM pg_trigger AS t
      WHERE t.tgrelid = "table" AND t.tgname = '!pghistory condition';
     EXECUTE format('DROP TRIGGER "!pghistory condition" ON %s', relation);
-    deparsed := substr(definition, length(before_condition) + 1,
-                       length(definition) - length(before_condition) - length(after_condition));
 END
 $function$;
 
@@ -291,12 +323,12 @@ BEGIN
       INTO columns
       FROM pg_attribute AS a
      WHERE a.attrelid = "table" AND a.attnum > 0
-       AND a.attnum IN (SELECT m[1]::smallint FROM regexp_matches(first.tree::text, ':varattno (\d+) ', 'g') AS m);
+       AND a.attnum IN (SELECT m[1]::smallint FROM regexp_matches(first.tree::text, ':varattno ([0-9]+) ', 'g') AS m);
     -- Transition tables have neither whole rows of the table's type nor system columns. The placeholders for changes
     -- name whole rows, but are not evaluated as they stand.
     is_row_level := pghistory._meaning(first.tree) ~ ':varattno -'
         OR (SELECT count(*) FROM regexp_matches(pghistory._meaning(first.tree), ':varattno 0 ', 'g'))
-           > 2 * (SELECT count(*) FROM regexp_matches(text, 'pghistory\._tracked_\w+\(old\.\*, new\.\*\)', 'g'));
+           > 2 * (SELECT count(*) FROM regexp_matches(text, 'pghistory[.]_tracked_[a-z_]+[(]old[.][*], new[.][*][)]', 'g'));
 END
 $function$;
 

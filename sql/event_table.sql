@@ -288,12 +288,16 @@ BEGIN
     THEN
         RETURN 'its column "pgh_id" does not fill itself';
     END IF;
-    SELECT format('its column "%s" must not be null, and nothing is written to it', a.attname)
+    SELECT CASE WHEN a.attgenerated <> '' OR a.attidentity <> ''
+                THEN format('its column "%s" is generated', a.attname)
+                ELSE format('its column "%s" must not be null, and is not always written', a.attname) END
       INTO problem
       FROM pg_attribute AS a
-     WHERE a.attrelid = event_table AND a.attnum > 0 AND NOT a.attisdropped
-       AND a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
-       AND a.attname NOT IN (SELECT c.name FROM pghistory._event_columns("table", fields, obj_key, context) AS c)
+           LEFT JOIN pghistory._event_columns("table", fields, obj_key, context) AS c ON c.name = a.attname
+     WHERE a.attrelid = event_table AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> 'pgh_id'
+       AND CASE WHEN c.name IS NULL THEN a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
+                ELSE a.attgenerated <> '' OR a.attidentity <> ''
+                     OR a.attnotnull AND (NOT c.required OR c.name IN ('pgh_context_id', 'pgh_context')) END
      LIMIT 1;
     RETURN problem;
 END

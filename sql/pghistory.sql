@@ -19,12 +19,13 @@
 \ir event_table.sql
 \ir templates.sql
 \ir triggers.sql
+\ir follow.sql
 \ir track.sql
 \ir objects.sql
 \ir create_event.sql
 
 -- upkeep
-\ir follow.sql
 \ir upkeep.sql
+\ir event_triggers.sql
 \ir capture.sql
 \ir privileges.sql

@@ -51,8 +51,9 @@ GRANT EXECUTE ON FUNCTION  -- conditions.sql
     pghistory._row_of, pghistory._change_of, pghistory._tracked_any_change, pghistory._tracked_all_change,
     pghistory._tracked_any_dont_change, pghistory._tracked_all_dont_change, pghistory._parse_only,
     pghistory._condition_events, pghistory._meaning, pghistory._object_text, pghistory._objects_named,
-    pghistory._parse_condition, pghistory._check_single_expression, pghistory._normalised_condition,
-    pghistory._renamed_condition, pghistory._renamed_columns, pghistory._renamed_objects
+    pghistory._portable_condition, pghistory._deparsed_condition, pghistory._parse_condition,
+    pghistory._check_single_expression, pghistory._normalised_condition, pghistory._renamed_condition,
+    pghistory._renamed_columns, pghistory._renamed_objects
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- event_table.sql
@@ -73,6 +74,13 @@ GRANT EXECUTE ON FUNCTION  -- triggers.sql
     pghistory._apply_triggers, pghistory._apply_by_hand
     TO PUBLIC;
 
+GRANT EXECUTE ON FUNCTION  -- follow.sql
+    pghistory._execute_as_owner, pghistory._set_aside, pghistory._retype_column, pghistory._ensure_column,
+    pghistory._rename_columns, pghistory._current_names, pghistory._follow_columns, pghistory._follow_key,
+    pghistory._fill_key, pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
+    pghistory._follow_event_table, pghistory._follow_table
+    TO PUBLIC;
+
 GRANT EXECUTE ON FUNCTION  -- track.sql
     pghistory._register_event_table, pghistory._register_tracker, pghistory._add_missing_columns,
     pghistory._find_event_table, pghistory._check_statement_level, pghistory._lock, pghistory._track,
@@ -87,13 +95,6 @@ GRANT EXECUTE ON FUNCTION  -- create_event.sql
     pghistory._use_permit, pghistory._table_with_label
     TO PUBLIC;
 
-GRANT EXECUTE ON FUNCTION  -- follow.sql
-    pghistory._execute_as_owner, pghistory._set_aside, pghistory._retype_column, pghistory._ensure_column,
-    pghistory._rename_columns, pghistory._current_names, pghistory._follow_columns, pghistory._follow_key,
-    pghistory._fill_key, pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
-    pghistory._follow_table, pghistory._event_table_problems
-    TO PUBLIC;
-
 GRANT EXECUTE ON FUNCTION  -- upkeep.sql
-    pghistory._own_tracked_tables, pghistory._function_problem
+    pghistory._own_tracked_tables, pghistory._event_table_problems, pghistory._function_problem
     TO PUBLIC;

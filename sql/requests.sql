@@ -57,6 +57,8 @@ BEGIN
     WHEN 'prepare' THEN
         PERFORM pghistory._settle_capturing();
     WHEN 'save event table' THEN
+        -- Trackers of a table that is gone, where nothing told us.
+        DELETE FROM pghistory.tracker AS t WHERE t.event_table = NEW.event_table AND t."table" <> NEW."table";
         INSERT INTO pghistory.event_table AS e
             (event_table, "table", table_schema, table_name, origin, obj_key, obj_key_numbers, obj_key_given, obj_fk,
              context, append_only)

@@ -180,8 +180,8 @@ CREATE OR REPLACE FUNCTION pghistory._header_text("table" regclass, event_table 
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT format(E'\n-- Written by pghistory: events of %s go to %s. Change it with pghistory.track().\n',
-                  regexp_replace(pghistory._table_name("table"), '[\n\r]', ' ', 'g'),
-                  regexp_replace(pghistory._table_name(event_table), '[\n\r]', ' ', 'g'))
+                  translate(pghistory._table_name("table"), E'\n\r', '  '),
+                  translate(pghistory._table_name(event_table), E'\n\r', '  '))
 $function$;
 
 -- The body of the function of one trigger: what every tracker of this event table wants written for the operation.

@@ -128,8 +128,17 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege',
                   HINT = 'Events go to a table of your own, or of a role that you are a member of. Give another event_table.';
     END IF;
-    IF present IS NOT NULL THEN
-        PERFORM pghistory._add_missing_columns("table", present, tracked, obj_key, context);
+    -- One that this table had before, or that a dropped table of its name left, is brought up to date.
+    IF EXISTS (SELECT FROM pghistory.event_table AS e
+                WHERE e.event_table = found_table
+                  AND (e."table" = _find_event_table."table"
+                       OR pghistory._table_name(e."table") IS NULL
+                          AND format('%I.%I', e.table_schema, e.table_name) = pghistory._table_name(_find_event_table."table")))
+       AND (present IS NOT NULL OR NOT EXISTS (
+            SELECT FROM pghistory.tracker AS t WHERE t.event_table = found_table AND t."table" = _find_event_table."table"))
+    THEN
+        PERFORM pghistory._follow_event_table("table", found_table);
+        PERFORM pghistory._add_missing_columns("table", found_table, tracked, obj_key, context);
     END IF;
     problem := pghistory._misfit(found_table, "table", tracked, obj_key, context);
     IF problem IS NULL THEN
@@ -198,6 +207,7 @@ CREATE OR REPLACE FUNCTION pghistory._track(
  RETURNS regclass
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
 AS $function$
 DECLARE
     kept_fields name[];
@@ -313,6 +323,7 @@ CREATE OR REPLACE FUNCTION pghistory.create_event_table(
  RETURNS regclass
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
 AS $function$
 DECLARE
     kept_fields name[];
@@ -370,6 +381,7 @@ CREATE OR REPLACE FUNCTION pghistory.untrack("table" regclass, label text DEFAUL
  RETURNS integer
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
 AS $function$
 DECLARE
     this record;
@@ -457,6 +469,7 @@ CREATE OR REPLACE FUNCTION pghistory.trackers()
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
 AS $function$
 BEGIN
     IF NOT pghistory._has_state() THEN

@@ -28,6 +28,7 @@ CREATE OR REPLACE FUNCTION pghistory.sync("table" regclass DEFAULT NULL)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
 AS $function$
 DECLARE
     tracked regclass;
@@ -45,6 +46,7 @@ CREATE OR REPLACE FUNCTION pghistory.refresh()
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
 AS $function$
 DECLARE
     tracked regclass;
@@ -62,6 +64,25 @@ END
 $function$;
 COMMENT ON FUNCTION pghistory.refresh() IS
     'Repairs what verify() finds, on all tables that the caller owns; call it after ALTER EXTENSION pghistory UPDATE.';
+
+-- What an event table lacks to hold what its trackers write.
+CREATE OR REPLACE FUNCTION pghistory._event_table_problems("table" regclass, event_table regclass)
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT DISTINCT CASE WHEN a.attname IS NULL THEN format('column "%s" is missing', c.name)
+                         ELSE format('column "%s" is %s, not %s', c.name, format_type(a.atttypid, a.atttypmod),
+                                     format_type(c.type_id, c.type_modifier)) END
+      FROM pghistory.tracker AS t
+           JOIN pghistory.event_table AS e USING (event_table)
+           CROSS JOIN LATERAL pghistory._event_columns(
+               t."table", pghistory._tracked_fields(t."table", t.fields, t.exclude), e.obj_key, e.context) AS c
+           LEFT JOIN pg_attribute AS a ON a.attrelid = e.event_table AND a.attname = c.name AND NOT a.attisdropped
+     WHERE e.event_table = _event_table_problems.event_table AND t."table" = _event_table_problems."table"
+       AND (a.attname IS NULL AND c.required OR a.atttypid <> c.type_id OR a.atttypmod NOT IN (c.type_modifier, -1))
+$function$;
 
 -- What is wrong with the generated function of a trigger or of create_event(), or null.
 CREATE OR REPLACE FUNCTION pghistory._function_problem(function text, arguments text, body text, event_table regclass)
@@ -86,6 +107,7 @@ CREATE OR REPLACE FUNCTION pghistory.verify()
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
 AS $function$
 DECLARE
     repair CONSTANT text := 'Call pghistory.refresh().';

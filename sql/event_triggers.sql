@@ -1,0 +1,143 @@
+-- Event triggers: DDL is followed as soon as it is done.
+
+-- Is this DDL of our own making? Then whoever issued it sees to the rest.
+CREATE OR REPLACE FUNCTION pghistory._is_own_ddl(context text)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT count(*) > 1 FROM regexp_matches(context, '^PL/pgSQL function pghistory[.]', 'gn')
+$function$;
+
+-- What DDL touched follows it; what cannot follow is left to sync(), and never in the way of the DDL.
+CREATE OR REPLACE FUNCTION pghistory._follow_tables(tables regclass[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    tracked regclass;
+    reason text;
+BEGIN
+    FOREACH tracked IN ARRAY tables LOOP
+        BEGIN
+            PERFORM pghistory._follow_table(tracked);
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS reason = MESSAGE_TEXT;
+            RAISE WARNING 'the history of table % could not follow: %', tracked, reason
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      HINT = 'See pghistory.verify(), and call pghistory.sync().';
+        END;
+    END LOOP;
+END
+$function$;
+
+-- The event triggers. They run as whoever issues DDL, and must neither fail it nor ask him for rights: what they do is
+-- done as the owner of the extension.
+CREATE OR REPLACE FUNCTION pghistory._after_ddl()
+ RETURNS event_trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+DECLARE
+    context text;
+BEGIN
+    GET DIAGNOSTICS context = PG_CONTEXT;
+    IF NOT pghistory._has_state() OR pghistory._is_own_ddl(context) THEN
+        RETURN;
+    END IF;
+    PERFORM pghistory._follow_tables(ARRAY(
+        WITH touched AS (
+            SELECT c.classid, c.objid,
+                   CASE c.classid
+                   WHEN 'pg_class'::regclass THEN c.objid
+                   WHEN 'pg_trigger'::regclass THEN (SELECT tgrelid FROM pg_trigger AS g WHERE g.oid = c.objid)
+                   END AS relation
+              FROM pg_event_trigger_ddl_commands() AS c
+        )
+        SELECT DISTINCT t."table"
+          FROM touched AS d
+               CROSS JOIN pghistory.tracker AS t
+               JOIN pg_class AS tc ON tc.oid = t."table"
+               LEFT JOIN pg_class AS ec ON ec.oid = t.event_table
+         WHERE d.relation IN (t."table", t.event_table)
+            OR t."table" IN (SELECT relid FROM pg_partition_ancestors(d.relation))
+            OR t."table" IN (SELECT inhparent FROM pg_inherits WHERE inhrelid = d.relation)
+            OR t."table" IN (SELECT confrelid FROM pg_constraint WHERE conrelid = d.relation AND contype = 'f')
+            OR d.classid = 'pg_namespace'::regclass AND d.objid IN (tc.relnamespace, ec.relnamespace)
+            OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id oid, schema oid)
+                        WHERE o.class::regclass = d.classid AND o.id = d.objid
+                           OR d.classid = 'pg_namespace'::regclass AND o.schema = d.objid)));
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._after_drop()
+ RETURNS event_trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+DECLARE
+    context text;
+    gone record;
+BEGIN
+    GET DIAGNOSTICS context = PG_CONTEXT;
+    IF NOT pghistory._has_state() OR pghistory._is_own_ddl(context) THEN
+        RETURN;
+    END IF;
+    -- A dropped event table ends its trackers; a dropped table keeps its events.
+    FOR gone IN
+        SELECT e.event_table, e."table", d.objid = e.event_table::oid AS events_are_gone, e.by_hand
+          FROM pg_event_trigger_dropped_objects() AS d
+               JOIN pghistory.event_table AS e ON d.objid IN (e.event_table, e."table")
+         WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0
+    LOOP
+        DELETE FROM pghistory.tracker AS t WHERE t.event_table = gone.event_table;
+        IF gone.events_are_gone THEN
+            DELETE FROM pghistory.event_table AS e WHERE e.event_table = gone.event_table;
+        ELSE
+            UPDATE pghistory.event_table AS e SET "table" = NULL, by_hand = NULL WHERE e.event_table = gone.event_table;
+            PERFORM pghistory._drop_generated_functions(gone.event_table);
+        END IF;
+        PERFORM pghistory._drop_function(to_regprocedure(gone.by_hand || '(text, anyelement)'));
+        IF EXISTS (SELECT FROM pg_class WHERE oid = gone."table") THEN
+            PERFORM pghistory._follow_tables(ARRAY[gone."table"]);
+        END IF;
+    END LOOP;
+    -- Columns, triggers, and what conditions call.
+    PERFORM pghistory._follow_tables(ARRAY(
+        SELECT DISTINCT t."table"
+          FROM pg_event_trigger_dropped_objects() AS d
+               CROSS JOIN pghistory.tracker AS t
+               JOIN pg_class AS tc ON tc.oid = t."table"
+         WHERE d.classid = 'pg_class'::regclass AND d.objsubid <> 0 AND d.objid IN (t."table", t.event_table)
+            OR d.object_type = 'trigger' AND d.address_names[3] !~ '^! ?pghistory '
+               AND to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) = t."table"
+            OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id oid)
+                        WHERE o.class::regclass = d.classid AND o.id = d.objid)));
+END
+$function$;
+
+DO $event_triggers$
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = 'pghistory_after_ddl') THEN
+        DROP EVENT TRIGGER pghistory_after_ddl;
+        DROP EVENT TRIGGER pghistory_after_drop;
+    END IF;
+    CREATE EVENT TRIGGER pghistory_after_ddl ON ddl_command_end
+        WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
+                     'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER FUNCTION',
+                     'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION')
+        EXECUTE FUNCTION pghistory._after_ddl();
+    CREATE EVENT TRIGGER pghistory_after_drop ON sql_drop
+        EXECUTE FUNCTION pghistory._after_drop();
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE WARNING 'event triggers may not be created here: call pghistory.sync() after DDL on tracked tables'
+        USING ERRCODE = 'insufficient_privilege',
+              HINT = 'Let a superuser install the extension to have DDL followed at once.';
+END
+$event_triggers$;
