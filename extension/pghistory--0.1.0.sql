@@ -152,6 +152,35 @@ AS $function$
            AND NOT starts_with(tgname, '!pghistory ') AND NOT starts_with(tgname, '! pghistory '))
 $function$;
 
+-- Could an event, which is wider than its row, be too wide for a page though the row was not? A value that is stored
+-- elsewhere still takes its pointer's 18 bytes.
+CREATE FUNCTION pghistory._may_not_fit("table" regclass)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(sum(CASE WHEN attlen > 0 THEN attlen + 3 ELSE 18 END), 0) + 200 > current_setting('block_size')::integer
+      FROM pg_attribute
+     WHERE attrelid = "table" AND attnum > 0 AND NOT attisdropped
+$function$;
+
+-- Is there a btree index on these columns already? Then their values fit one.
+CREATE FUNCTION pghistory._has_index("table" regclass, fields name[])
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT EXISTS (
+        SELECT FROM pg_index AS i
+                    JOIN pg_class AS c ON c.oid = i.indexrelid
+                    JOIN pg_am AS m ON m.oid = c.relam AND m.amname = 'btree'
+         WHERE i.indrelid = "table" AND i.indpred IS NULL
+           AND fields <@ ARRAY(SELECT a.attname FROM pg_attribute AS a
+                                WHERE a.attrelid = "table" AND a.attnum = ANY (i.indkey::smallint[])))
+$function$;
+
 -- Why statement-level triggers would miss or misorder what happens to the table, or null when they would not.
 CREATE FUNCTION pghistory._row_level_reason("table" regclass, operation text)
  RETURNS text
@@ -165,6 +194,7 @@ AS $function$
            WHEN c.relkind = 'f' THEN 'it is a foreign table'
            WHEN EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid) THEN 'other tables inherit from it'
            WHEN EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid) THEN 'it inherits from another table'
+           WHEN pghistory._may_not_fit(c.oid) THEN 'one row too wide for an event would take the others'' values along'
            WHEN pghistory._has_row_triggers(c.oid) THEN 'it has AFTER ROW triggers of its own, which may write to it'
            WHEN operation = 'update' AND EXISTS (
                 SELECT FROM pghistory._key_followers(c.oid) AS follower
@@ -883,6 +913,8 @@ BEGIN
     WHEN 'prepare' THEN
         PERFORM pghistory._settle_capturing();
     WHEN 'save event table' THEN
+        -- Trackers of a table that is gone, where nothing told us.
+        DELETE FROM pghistory.tracker AS t WHERE t.event_table = NEW.event_table AND t."table" <> NEW."table";
         INSERT INTO pghistory.event_table AS e
             (event_table, "table", table_schema, table_name, origin, obj_key, obj_key_numbers, obj_key_given, obj_fk,
              context, append_only)
@@ -897,14 +929,17 @@ BEGIN
            SET "table" = EXCLUDED."table", table_schema = EXCLUDED.table_schema, table_name = EXCLUDED.table_name,
                origin = EXCLUDED.origin, obj_key = EXCLUDED.obj_key, obj_key_numbers = EXCLUDED.obj_key_numbers,
                obj_key_given = EXCLUDED.obj_key_given, obj_fk = EXCLUDED.obj_fk, context = EXCLUDED.context,
-               append_only = EXCLUDED.append_only;
+               append_only = EXCLUDED.append_only
+         WHERE to_jsonb(e) - 'by_hand' IS DISTINCT FROM to_jsonb(EXCLUDED) - 'by_hand';
     WHEN 'save function' THEN
         UPDATE pghistory.event_table SET by_hand = details ->> 'by_hand' WHERE event_table = NEW.event_table;
     WHEN 'save columns' THEN
-        DELETE FROM pghistory.event_column WHERE event_table = NEW.event_table;
+        DELETE FROM pghistory.event_column AS c
+         WHERE c.event_table = NEW.event_table AND NOT details @> jsonb_build_array(to_jsonb(c) - 'event_table');
         INSERT INTO pghistory.event_column (event_table, column_name, table_column_name, table_column_number)
         SELECT NEW.event_table, d.column_name, d.table_column_name, d.table_column_number
-          FROM jsonb_to_recordset(details) AS d(column_name name, table_column_name name, table_column_number smallint);
+          FROM jsonb_to_recordset(details) AS d(column_name name, table_column_name name, table_column_number smallint)
+        ON CONFLICT DO NOTHING;
     WHEN 'save tracker' THEN
         INSERT INTO pghistory.tracker AS t
             ("table", label, kind, fields, field_numbers, exclude, exclude_numbers, condition, condition_is_row_level,
@@ -922,7 +957,8 @@ BEGIN
                condition_is_row_level = EXCLUDED.condition_is_row_level,
                condition_columns = EXCLUDED.condition_columns, condition_objects = EXCLUDED.condition_objects,
                condition_is_void = EXCLUDED.condition_is_void,
-               event_table = EXCLUDED.event_table, level = EXCLUDED.level;
+               event_table = EXCLUDED.event_table, level = EXCLUDED.level
+         WHERE to_jsonb(t) - 'ordinal' IS DISTINCT FROM to_jsonb(EXCLUDED) - 'ordinal';
     WHEN 'remove tracker' THEN
         DELETE FROM pghistory.tracker WHERE "table" = NEW."table" AND label = details ->> 'label';
     WHEN 'forget event table' THEN
@@ -1291,6 +1327,20 @@ AS $function$
      WHERE namespace <> 'pghistory'::regnamespace
 $function$;
 
+-- Does a condition ask what is another inside of a SECURITY DEFINER function: the current user, role or schema?
+CREATE FUNCTION pghistory._depends_on_role(tree pg_node_tree)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT tree::text ~ 'SQLVALUEFUNCTION :op (9|10|11|14) '
+        OR EXISTS (SELECT FROM regexp_matches(tree::text, ':funcid ([0-9]+) ', 'g') AS called(id)
+                               JOIN pg_proc AS p ON p.oid = called.id[1]::oid
+                    WHERE p.pronamespace = 'pg_catalog'::regnamespace
+                      AND p.proname IN ('current_user', 'current_schema', 'current_schemas', 'getpgusername'))
+$function$;
+
 -- A literal with a backslash is read differently where standard_conforming_strings is off, unless it is an E'' literal.
 CREATE FUNCTION pghistory._portable_condition(condition text)
  RETURNS text
@@ -1407,7 +1457,9 @@ BEGIN
     END;
     BEGIN
         second := pghistory._parse_condition("table", events, first.deparsed, 'pg_catalog, pg_temp');
-        IF second.deparsed <> first.deparsed OR pghistory._meaning(second.tree) <> pghistory._meaning(first.tree) THEN
+        IF pghistory._depends_on_role(first.tree) THEN
+            reason := 'it asks for the current user or schema, and events are written as the owner of the event table';
+        ELSIF second.deparsed <> first.deparsed OR pghistory._meaning(second.tree) <> pghistory._meaning(first.tree) THEN
             reason := 'PostgreSQL would read it differently';
         END IF;
     EXCEPTION WHEN OTHERS THEN
@@ -1638,24 +1690,37 @@ BEGIN
 END
 $function$;
 
--- Events are looked up by object and by context. A key of a type that cannot be ordered goes without.
-CREATE FUNCTION pghistory._create_event_indexes(event_table regclass, obj_key name[], context text)
+-- Events are looked up by object and by context. Values that no btree index is known to hold, since they may be too
+-- long for one or of a type without order, are hashed.
+CREATE FUNCTION pghistory._create_event_indexes(
+    event_table regclass, "table" regclass, obj_key name[], context text)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     relation CONSTANT text := pghistory._table_name(event_table);
+    columns CONSTANT name[] := pghistory._object_columns(obj_key);
+    btree CONSTANT text := format('CREATE INDEX ON %s (%s, pgh_id)', relation,
+                                  (SELECT string_agg(quote_ident(field), ', ') FROM unnest(columns) AS field));
+    hash CONSTANT text := format('CREATE INDEX ON %s USING hash (%s)', relation, quote_ident(columns[1]));
+    definition text;
 BEGIN
-    IF obj_key <> '{}' THEN
+    -- The first of these that the types allow, or none.
+    FOREACH definition IN ARRAY CASE
+        WHEN obj_key = '{}' THEN '{}'
+        WHEN pghistory._has_index("table", obj_key) OR NOT EXISTS (
+             SELECT FROM pghistory._columns("table") AS c WHERE c.name = ANY (obj_key) AND NOT c.fixed_size)
+        THEN ARRAY[btree, hash]
+        ELSE ARRAY[hash] END
+    LOOP
         BEGIN
-            EXECUTE format('CREATE INDEX ON %s (%s, pgh_id)', relation,
-                           (SELECT string_agg(quote_ident(field), ', ')
-                              FROM unnest(pghistory._object_columns(obj_key)) AS field));
+            EXECUTE definition;
+            EXIT;
         EXCEPTION WHEN undefined_object THEN
-            NULL;
+            CONTINUE;
         END;
-    END IF;
+    END LOOP;
     IF context <> 'none' THEN
         EXECUTE format('CREATE INDEX ON %s (pgh_context_id) WHERE pgh_context_id IS NOT NULL', relation);
     END IF;
@@ -1692,7 +1757,7 @@ BEGIN
     FOREACH field IN ARRAY fields LOOP
         PERFORM pghistory._copy_storage(event_table, field, "table", field);
     END LOOP;
-    PERFORM pghistory._create_event_indexes(event_table, obj_key, context);
+    PERFORM pghistory._create_event_indexes(event_table, "table", obj_key, context);
     PERFORM pghistory._set_foreign_key(event_table, "table", obj_key, obj_fk);
     PERFORM pghistory._set_append_only(event_table, append_only);
     EXECUTE format('COMMENT ON TABLE %s IS %L', relation,
@@ -1785,12 +1850,21 @@ CREATE FUNCTION pghistory._parsed_event_table(
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    parts text[] := parse_ident(event_table);
+    parts text[];
 BEGIN
-    IF cardinality(parts) > 2 OR octet_length(parts[cardinality(parts)]) > 63 THEN
+    BEGIN
+        parts := parse_ident(event_table);
+    EXCEPTION WHEN invalid_parameter_value THEN
+        NULL;  -- said below
+    END;
+    IF parts IS NULL OR cardinality(parts) > 2 OR octet_length(parts[cardinality(parts)]) > 63 THEN
         RAISE EXCEPTION 'event_table "%" is not a table name', event_table
             USING ERRCODE = 'invalid_name',
                   HINT = 'Give a name of at most 63 bytes, or schema.name, quoted as in SQL.';
+    ELSIF cardinality(parts) = 2 AND starts_with(parts[1], 'pg_temp') THEN
+        RAISE EXCEPTION 'event_table "%" would be temporary', event_table
+            USING ERRCODE = 'invalid_name',
+                  HINT = 'Events are kept: name a schema that stays.';
     END IF;
     event_name := parts[cardinality(parts)];
     IF cardinality(parts) = 2 THEN
@@ -1999,8 +2073,10 @@ AS $function$
                   translate(pghistory._table_name(event_table), E'\n\r', '  '))
 $function$;
 
--- The body of the function of one trigger: what every tracker of this event table wants written for the operation.
-CREATE FUNCTION pghistory._trigger_body("table" regclass, event_table regclass, operation text, level text)
+-- What the function of one trigger does: what every tracker of this event table wants written for the operation; or
+-- only that something happened, without the values.
+CREATE FUNCTION pghistory._trigger_statements(
+    "table" regclass, event_table regclass, operation text, level text, with_values boolean)
  RETURNS text
  LANGUAGE plpgsql
  STABLE
@@ -2017,9 +2093,10 @@ DECLARE
 BEGIN
     FOR this IN SELECT * FROM pghistory._operations("table") AS o
                  WHERE (o.event_table, o.operation, o.level)
-                       = (_trigger_body.event_table, _trigger_body.operation, _trigger_body.level)
+                       = (_trigger_statements.event_table, _trigger_statements.operation, _trigger_statements.level)
     LOOP
-        event := pghistory._event_text(event_table, quote_literal(this.label), operation, this.image, this.code, this.fields, level);
+        event := pghistory._event_text(event_table, quote_literal(this.label), operation, this.image, this.code,
+                                       CASE WHEN with_values THEN this.fields ELSE '{}' END, level);
         change := CASE WHEN this.only_changes THEN pghistory._change_text("table", this.fields, level) END;
         condition := '(' || pghistory._condition_text(this.condition, "table", this.fields) || ')';
         wanted := concat_ws(' AND ', change, condition);
@@ -2066,9 +2143,35 @@ BEGIN
                 E';\n    END IF;\n');
         END IF;
     END LOOP;
+    RETURN body;
+END
+$function$;
+
+-- The body of the function of one trigger. An event is a little wider than its row: where that may not fit a page, it is
+-- written without its values rather than failing the write.
+CREATE FUNCTION pghistory._trigger_body("table" regclass, event_table regclass, operation text, level text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    statements text := pghistory._trigger_statements("table", event_table, operation, level, true);
+BEGIN
+    IF pghistory._may_not_fit("table") THEN
+        statements := concat(
+            E'    BEGIN\n', statements,
+            E'    EXCEPTION WHEN program_limit_exceeded THEN\n',
+            E'        RAISE WARNING ''an event was too wide, and was written without its values''\n',
+            E'            USING ERRCODE = ''program_limit_exceeded'',\n',
+            E'                  DETAIL = SQLERRM,\n',
+            E'                  HINT = ''Leave out columns with fields or exclude.'';\n',
+            pghistory._trigger_statements("table", event_table, operation, level, false),
+            E'    END;\n');
+    END IF;
     RETURN concat(pghistory._header_text("table", event_table),
                   CASE WHEN level = 'statement' THEN E'#variable_conflict use_column\n' END,
-                  E'BEGIN\n', body, E'    RETURN NULL;\nEND\n');
+                  E'BEGIN\n', statements, E'    RETURN NULL;\nEND\n');
 END
 $function$;
 
@@ -2368,15 +2471,25 @@ BEGIN
                 EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION pghistory',
                                desired.trigger_name, pghistory._table_name(desired.relation));
             END IF;
-        ELSIF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = desired.relation AND tgname = desired.trigger_name
-                                               AND tgenabled IN ('D', 'R'))
-        THEN
-            EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I',
-                           pghistory._table_name(desired.relation), desired.trigger_name);
         END IF;
     END LOOP;
     FOREACH function IN ARRAY stale LOOP
         PERFORM pghistory._drop_function(function);
+    END LOOP;
+END
+$function$;
+
+-- Switches the triggers of a table on again, where somebody switched them off.
+CREATE FUNCTION pghistory._enable_triggers("table" regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    disabled record;
+BEGIN
+    FOR disabled IN SELECT * FROM pghistory._actual_triggers("table") AS a WHERE a.enabled IN ('D', 'R') LOOP
+        EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I', pghistory._table_name(disabled.relation), disabled.trigger_name);
     END LOOP;
 END
 $function$;
@@ -2682,7 +2795,7 @@ BEGIN
         PERFORM pghistory._ensure_column(event_table, this.name, this.type_id, this.type_modifier, this.collation_id);
     END LOOP;
     IF fresh THEN
-        PERFORM pghistory._create_event_indexes(event_table, wanted, 'none');
+        PERFORM pghistory._create_event_indexes(event_table, "table", wanted, 'none');
         -- Events know the columns of the new key if they hold them.
         PERFORM pghistory._fill_key("table", event_table, wanted);
     END IF;
@@ -3113,6 +3226,7 @@ BEGIN
     PERFORM pghistory._set_append_only(target, append_only);
     PERFORM pghistory._set_foreign_key(target, "table", key, obj_fk);
     PERFORM pghistory._apply_triggers("table");
+    PERFORM pghistory._enable_triggers("table");
     PERFORM pghistory._apply_by_hand("table", target);
     RETURN target;
 END
@@ -3553,6 +3667,7 @@ BEGIN
         INSERT INTO pghistory._request VALUES ('prepare', tracked);
         PERFORM pghistory._lock(tracked);
         PERFORM pghistory._follow_table(tracked);
+        PERFORM pghistory._enable_triggers(tracked);
         FOR this IN SELECT e.event_table, e.append_only FROM pghistory.event_table AS e WHERE e."table" = tracked LOOP
             PERFORM pghistory._set_append_only(this.event_table, this.append_only);
         END LOOP;
@@ -3891,8 +4006,9 @@ GRANT EXECUTE ON FUNCTION
 
 GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._event_type, pghistory._primary_key,
-    pghistory._key_followers, pghistory._has_row_triggers, pghistory._row_level_reason, pghistory._partition_tree,
-    pghistory._partition_root, pghistory._equality_operator, pghistory._origin
+    pghistory._key_followers, pghistory._has_row_triggers, pghistory._may_not_fit, pghistory._has_index,
+    pghistory._row_level_reason, pghistory._partition_tree, pghistory._partition_root,
+    pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- names.sql
@@ -3919,9 +4035,9 @@ GRANT EXECUTE ON FUNCTION  -- conditions.sql
     pghistory._row_of, pghistory._change_of, pghistory._tracked_any_change, pghistory._tracked_all_change,
     pghistory._tracked_any_dont_change, pghistory._tracked_all_dont_change, pghistory._parse_only,
     pghistory._condition_events, pghistory._meaning, pghistory._object_text, pghistory._objects_named,
-    pghistory._portable_condition, pghistory._deparsed_condition, pghistory._parse_condition,
-    pghistory._check_single_expression, pghistory._normalised_condition, pghistory._renamed_condition,
-    pghistory._renamed_columns, pghistory._renamed_objects
+    pghistory._depends_on_role, pghistory._portable_condition, pghistory._deparsed_condition,
+    pghistory._parse_condition, pghistory._check_single_expression, pghistory._normalised_condition,
+    pghistory._renamed_condition, pghistory._renamed_columns, pghistory._renamed_objects
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- event_table.sql
@@ -3932,14 +4048,15 @@ GRANT EXECUTE ON FUNCTION  -- event_table.sql
 
 GRANT EXECUTE ON FUNCTION  -- templates.sql
     pghistory._operations, pghistory._change_text, pghistory._condition_text, pghistory._insert_text,
-    pghistory._event_text, pghistory._header_text, pghistory._trigger_body, pghistory._by_hand_body
+    pghistory._event_text, pghistory._header_text, pghistory._trigger_statements, pghistory._trigger_body,
+    pghistory._by_hand_body
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- triggers.sql
     pghistory._is_generated, pghistory._own_function_name, pghistory._trigger_relations,
     pghistory._trigger_definition, pghistory._note_writer, pghistory._desired_triggers, pghistory._actual_triggers,
     pghistory._ensure_function, pghistory._drop_function, pghistory._drop_generated_functions,
-    pghistory._apply_triggers, pghistory._apply_by_hand
+    pghistory._apply_triggers, pghistory._enable_triggers, pghistory._apply_by_hand
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql

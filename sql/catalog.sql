@@ -115,6 +115,35 @@ AS $function$
            AND NOT starts_with(tgname, '!pghistory ') AND NOT starts_with(tgname, '! pghistory '))
 $function$;
 
+-- Could an event, which is wider than its row, be too wide for a page though the row was not? A value that is stored
+-- elsewhere still takes its pointer's 18 bytes.
+CREATE OR REPLACE FUNCTION pghistory._may_not_fit("table" regclass)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(sum(CASE WHEN attlen > 0 THEN attlen + 3 ELSE 18 END), 0) + 200 > current_setting('block_size')::integer
+      FROM pg_attribute
+     WHERE attrelid = "table" AND attnum > 0 AND NOT attisdropped
+$function$;
+
+-- Is there a btree index on these columns already? Then their values fit one.
+CREATE OR REPLACE FUNCTION pghistory._has_index("table" regclass, fields name[])
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT EXISTS (
+        SELECT FROM pg_index AS i
+                    JOIN pg_class AS c ON c.oid = i.indexrelid
+                    JOIN pg_am AS m ON m.oid = c.relam AND m.amname = 'btree'
+         WHERE i.indrelid = "table" AND i.indpred IS NULL
+           AND fields <@ ARRAY(SELECT a.attname FROM pg_attribute AS a
+                                WHERE a.attrelid = "table" AND a.attnum = ANY (i.indkey::smallint[])))
+$function$;
+
 -- Why statement-level triggers would miss or misorder what happens to the table, or null when they would not.
 CREATE OR REPLACE FUNCTION pghistory._row_level_reason("table" regclass, operation text)
  RETURNS text
@@ -128,6 +157,7 @@ AS $function$
            WHEN c.relkind = 'f' THEN 'it is a foreign table'
            WHEN EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid) THEN 'other tables inherit from it'
            WHEN EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid) THEN 'it inherits from another table'
+           WHEN pghistory._may_not_fit(c.oid) THEN 'one row too wide for an event would take the others'' values along'
            WHEN pghistory._has_row_triggers(c.oid) THEN 'it has AFTER ROW triggers of its own, which may write to it'
            WHEN operation = 'update' AND EXISTS (
                 SELECT FROM pghistory._key_followers(c.oid) AS follower

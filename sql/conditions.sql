@@ -189,6 +189,20 @@ AS $function$
      WHERE namespace <> 'pghistory'::regnamespace
 $function$;
 
+-- Does a condition ask what is another inside of a SECURITY DEFINER function: the current user, role or schema?
+CREATE OR REPLACE FUNCTION pghistory._depends_on_role(tree pg_node_tree)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT tree::text ~ 'SQLVALUEFUNCTION :op (9|10|11|14) '
+        OR EXISTS (SELECT FROM regexp_matches(tree::text, ':funcid ([0-9]+) ', 'g') AS called(id)
+                               JOIN pg_proc AS p ON p.oid = called.id[1]::oid
+                    WHERE p.pronamespace = 'pg_catalog'::regnamespace
+                      AND p.proname IN ('current_user', 'current_schema', 'current_schemas', 'getpgusername'))
+$function$;
+
 -- A literal with a backslash is read differently where standard_conforming_strings is off, unless it is an E'' literal.
 CREATE OR REPLACE FUNCTION pghistory._portable_condition(condition text)
  RETURNS text
@@ -305,7 +319,9 @@ BEGIN
     END;
     BEGIN
         second := pghistory._parse_condition("table", events, first.deparsed, 'pg_catalog, pg_temp');
-        IF second.deparsed <> first.deparsed OR pghistory._meaning(second.tree) <> pghistory._meaning(first.tree) THEN
+        IF pghistory._depends_on_role(first.tree) THEN
+            reason := 'it asks for the current user or schema, and events are written as the owner of the event table';
+        ELSIF second.deparsed <> first.deparsed OR pghistory._meaning(second.tree) <> pghistory._meaning(first.tree) THEN
             reason := 'PostgreSQL would read it differently';
         END IF;
     EXCEPTION WHEN OTHERS THEN

@@ -165,24 +165,37 @@ BEGIN
 END
 $function$;
 
--- Events are looked up by object and by context. A key of a type that cannot be ordered goes without.
-CREATE OR REPLACE FUNCTION pghistory._create_event_indexes(event_table regclass, obj_key name[], context text)
+-- Events are looked up by object and by context. Values that no btree index is known to hold, since they may be too
+-- long for one or of a type without order, are hashed.
+CREATE OR REPLACE FUNCTION pghistory._create_event_indexes(
+    event_table regclass, "table" regclass, obj_key name[], context text)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     relation CONSTANT text := pghistory._table_name(event_table);
+    columns CONSTANT name[] := pghistory._object_columns(obj_key);
+    btree CONSTANT text := format('CREATE INDEX ON %s (%s, pgh_id)', relation,
+                                  (SELECT string_agg(quote_ident(field), ', ') FROM unnest(columns) AS field));
+    hash CONSTANT text := format('CREATE INDEX ON %s USING hash (%s)', relation, quote_ident(columns[1]));
+    definition text;
 BEGIN
-    IF obj_key <> '{}' THEN
+    -- The first of these that the types allow, or none.
+    FOREACH definition IN ARRAY CASE
+        WHEN obj_key = '{}' THEN '{}'
+        WHEN pghistory._has_index("table", obj_key) OR NOT EXISTS (
+             SELECT FROM pghistory._columns("table") AS c WHERE c.name = ANY (obj_key) AND NOT c.fixed_size)
+        THEN ARRAY[btree, hash]
+        ELSE ARRAY[hash] END
+    LOOP
         BEGIN
-            EXECUTE format('CREATE INDEX ON %s (%s, pgh_id)', relation,
-                           (SELECT string_agg(quote_ident(field), ', ')
-                              FROM unnest(pghistory._object_columns(obj_key)) AS field));
+            EXECUTE definition;
+            EXIT;
         EXCEPTION WHEN undefined_object THEN
-            NULL;
+            CONTINUE;
         END;
-    END IF;
+    END LOOP;
     IF context <> 'none' THEN
         EXECUTE format('CREATE INDEX ON %s (pgh_context_id) WHERE pgh_context_id IS NOT NULL', relation);
     END IF;
@@ -219,7 +232,7 @@ BEGIN
     FOREACH field IN ARRAY fields LOOP
         PERFORM pghistory._copy_storage(event_table, field, "table", field);
     END LOOP;
-    PERFORM pghistory._create_event_indexes(event_table, obj_key, context);
+    PERFORM pghistory._create_event_indexes(event_table, "table", obj_key, context);
     PERFORM pghistory._set_foreign_key(event_table, "table", obj_key, obj_fk);
     PERFORM pghistory._set_append_only(event_table, append_only);
     EXECUTE format('COMMENT ON TABLE %s IS %L', relation,
@@ -312,12 +325,21 @@ CREATE OR REPLACE FUNCTION pghistory._parsed_event_table(
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    parts text[] := parse_ident(event_table);
+    parts text[];
 BEGIN
-    IF cardinality(parts) > 2 OR octet_length(parts[cardinality(parts)]) > 63 THEN
+    BEGIN
+        parts := parse_ident(event_table);
+    EXCEPTION WHEN invalid_parameter_value THEN
+        NULL;  -- said below
+    END;
+    IF parts IS NULL OR cardinality(parts) > 2 OR octet_length(parts[cardinality(parts)]) > 63 THEN
         RAISE EXCEPTION 'event_table "%" is not a table name', event_table
             USING ERRCODE = 'invalid_name',
                   HINT = 'Give a name of at most 63 bytes, or schema.name, quoted as in SQL.';
+    ELSIF cardinality(parts) = 2 AND starts_with(parts[1], 'pg_temp') THEN
+        RAISE EXCEPTION 'event_table "%" would be temporary', event_table
+            USING ERRCODE = 'invalid_name',
+                  HINT = 'Events are kept: name a schema that stays.';
     END IF;
     event_name := parts[cardinality(parts)];
     IF cardinality(parts) = 2 THEN

@@ -264,7 +264,7 @@ BEGIN
         PERFORM pghistory._ensure_column(event_table, this.name, this.type_id, this.type_modifier, this.collation_id);
     END LOOP;
     IF fresh THEN
-        PERFORM pghistory._create_event_indexes(event_table, wanted, 'none');
+        PERFORM pghistory._create_event_indexes(event_table, "table", wanted, 'none');
         -- Events know the columns of the new key if they hold them.
         PERFORM pghistory._fill_key("table", event_table, wanted);
     END IF;

@@ -23,8 +23,9 @@ GRANT EXECUTE ON FUNCTION
 
 GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._event_type, pghistory._primary_key,
-    pghistory._key_followers, pghistory._has_row_triggers, pghistory._row_level_reason, pghistory._partition_tree,
-    pghistory._partition_root, pghistory._equality_operator, pghistory._origin
+    pghistory._key_followers, pghistory._has_row_triggers, pghistory._may_not_fit, pghistory._has_index,
+    pghistory._row_level_reason, pghistory._partition_tree, pghistory._partition_root,
+    pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- names.sql
@@ -51,9 +52,9 @@ GRANT EXECUTE ON FUNCTION  -- conditions.sql
     pghistory._row_of, pghistory._change_of, pghistory._tracked_any_change, pghistory._tracked_all_change,
     pghistory._tracked_any_dont_change, pghistory._tracked_all_dont_change, pghistory._parse_only,
     pghistory._condition_events, pghistory._meaning, pghistory._object_text, pghistory._objects_named,
-    pghistory._portable_condition, pghistory._deparsed_condition, pghistory._parse_condition,
-    pghistory._check_single_expression, pghistory._normalised_condition, pghistory._renamed_condition,
-    pghistory._renamed_columns, pghistory._renamed_objects
+    pghistory._depends_on_role, pghistory._portable_condition, pghistory._deparsed_condition,
+    pghistory._parse_condition, pghistory._check_single_expression, pghistory._normalised_condition,
+    pghistory._renamed_condition, pghistory._renamed_columns, pghistory._renamed_objects
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- event_table.sql
@@ -64,14 +65,15 @@ GRANT EXECUTE ON FUNCTION  -- event_table.sql
 
 GRANT EXECUTE ON FUNCTION  -- templates.sql
     pghistory._operations, pghistory._change_text, pghistory._condition_text, pghistory._insert_text,
-    pghistory._event_text, pghistory._header_text, pghistory._trigger_body, pghistory._by_hand_body
+    pghistory._event_text, pghistory._header_text, pghistory._trigger_statements, pghistory._trigger_body,
+    pghistory._by_hand_body
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- triggers.sql
     pghistory._is_generated, pghistory._own_function_name, pghistory._trigger_relations,
     pghistory._trigger_definition, pghistory._note_writer, pghistory._desired_triggers, pghistory._actual_triggers,
     pghistory._ensure_function, pghistory._drop_function, pghistory._drop_generated_functions,
-    pghistory._apply_triggers, pghistory._apply_by_hand
+    pghistory._apply_triggers, pghistory._enable_triggers, pghistory._apply_by_hand
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql

@@ -73,14 +73,17 @@ BEGIN
            SET "table" = EXCLUDED."table", table_schema = EXCLUDED.table_schema, table_name = EXCLUDED.table_name,
                origin = EXCLUDED.origin, obj_key = EXCLUDED.obj_key, obj_key_numbers = EXCLUDED.obj_key_numbers,
                obj_key_given = EXCLUDED.obj_key_given, obj_fk = EXCLUDED.obj_fk, context = EXCLUDED.context,
-               append_only = EXCLUDED.append_only;
+               append_only = EXCLUDED.append_only
+         WHERE to_jsonb(e) - 'by_hand' IS DISTINCT FROM to_jsonb(EXCLUDED) - 'by_hand';
     WHEN 'save function' THEN
         UPDATE pghistory.event_table SET by_hand = details ->> 'by_hand' WHERE event_table = NEW.event_table;
     WHEN 'save columns' THEN
-        DELETE FROM pghistory.event_column WHERE event_table = NEW.event_table;
+        DELETE FROM pghistory.event_column AS c
+         WHERE c.event_table = NEW.event_table AND NOT details @> jsonb_build_array(to_jsonb(c) - 'event_table');
         INSERT INTO pghistory.event_column (event_table, column_name, table_column_name, table_column_number)
         SELECT NEW.event_table, d.column_name, d.table_column_name, d.table_column_number
-          FROM jsonb_to_recordset(details) AS d(column_name name, table_column_name name, table_column_number smallint);
+          FROM jsonb_to_recordset(details) AS d(column_name name, table_column_name name, table_column_number smallint)
+        ON CONFLICT DO NOTHING;
     WHEN 'save tracker' THEN
         INSERT INTO pghistory.tracker AS t
             ("table", label, kind, fields, field_numbers, exclude, exclude_numbers, condition, condition_is_row_level,
@@ -98,7 +101,8 @@ BEGIN
                condition_is_row_level = EXCLUDED.condition_is_row_level,
                condition_columns = EXCLUDED.condition_columns, condition_objects = EXCLUDED.condition_objects,
                condition_is_void = EXCLUDED.condition_is_void,
-               event_table = EXCLUDED.event_table, level = EXCLUDED.level;
+               event_table = EXCLUDED.event_table, level = EXCLUDED.level
+         WHERE to_jsonb(t) - 'ordinal' IS DISTINCT FROM to_jsonb(EXCLUDED) - 'ordinal';
     WHEN 'remove tracker' THEN
         DELETE FROM pghistory.tracker WHERE "table" = NEW."table" AND label = details ->> 'label';
     WHEN 'forget event table' THEN

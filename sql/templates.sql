@@ -184,8 +184,10 @@ AS $function$
                   translate(pghistory._table_name(event_table), E'\n\r', '  '))
 $function$;
 
--- The body of the function of one trigger: what every tracker of this event table wants written for the operation.
-CREATE OR REPLACE FUNCTION pghistory._trigger_body("table" regclass, event_table regclass, operation text, level text)
+-- What the function of one trigger does: what every tracker of this event table wants written for the operation; or
+-- only that something happened, without the values.
+CREATE OR REPLACE FUNCTION pghistory._trigger_statements(
+    "table" regclass, event_table regclass, operation text, level text, with_values boolean)
  RETURNS text
  LANGUAGE plpgsql
  STABLE
@@ -202,9 +204,10 @@ DECLARE
 BEGIN
     FOR this IN SELECT * FROM pghistory._operations("table") AS o
                  WHERE (o.event_table, o.operation, o.level)
-                       = (_trigger_body.event_table, _trigger_body.operation, _trigger_body.level)
+                       = (_trigger_statements.event_table, _trigger_statements.operation, _trigger_statements.level)
     LOOP
-        event := pghistory._event_text(event_table, quote_literal(this.label), operation, this.image, this.code, this.fields, level);
+        event := pghistory._event_text(event_table, quote_literal(this.label), operation, this.image, this.code,
+                                       CASE WHEN with_values THEN this.fields ELSE '{}' END, level);
         change := CASE WHEN this.only_changes THEN pghistory._change_text("table", this.fields, level) END;
         condition := '(' || pghistory._condition_text(this.condition, "table", this.fields) || ')';
         wanted := concat_ws(' AND ', change, condition);
@@ -251,9 +254,35 @@ BEGIN
                 E';\n    END IF;\n');
         END IF;
     END LOOP;
+    RETURN body;
+END
+$function$;
+
+-- The body of the function of one trigger. An event is a little wider than its row: where that may not fit a page, it is
+-- written without its values rather than failing the write.
+CREATE OR REPLACE FUNCTION pghistory._trigger_body("table" regclass, event_table regclass, operation text, level text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    statements text := pghistory._trigger_statements("table", event_table, operation, level, true);
+BEGIN
+    IF pghistory._may_not_fit("table") THEN
+        statements := concat(
+            E'    BEGIN\n', statements,
+            E'    EXCEPTION WHEN program_limit_exceeded THEN\n',
+            E'        RAISE WARNING ''an event was too wide, and was written without its values''\n',
+            E'            USING ERRCODE = ''program_limit_exceeded'',\n',
+            E'                  DETAIL = SQLERRM,\n',
+            E'                  HINT = ''Leave out columns with fields or exclude.'';\n',
+            pghistory._trigger_statements("table", event_table, operation, level, false),
+            E'    END;\n');
+    END IF;
     RETURN concat(pghistory._header_text("table", event_table),
                   CASE WHEN level = 'statement' THEN E'#variable_conflict use_column\n' END,
-                  E'BEGIN\n', body, E'    RETURN NULL;\nEND\n');
+                  E'BEGIN\n', statements, E'    RETURN NULL;\nEND\n');
 END
 $function$;
 

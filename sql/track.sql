@@ -279,6 +279,7 @@ BEGIN
     PERFORM pghistory._set_append_only(target, append_only);
     PERFORM pghistory._set_foreign_key(target, "table", key, obj_fk);
     PERFORM pghistory._apply_triggers("table");
+    PERFORM pghistory._enable_triggers("table");
     PERFORM pghistory._apply_by_hand("table", target);
     RETURN target;
 END

@@ -261,15 +261,25 @@ BEGIN
                 EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION pghistory',
                                desired.trigger_name, pghistory._table_name(desired.relation));
             END IF;
-        ELSIF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = desired.relation AND tgname = desired.trigger_name
-                                               AND tgenabled IN ('D', 'R'))
-        THEN
-            EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I',
-                           pghistory._table_name(desired.relation), desired.trigger_name);
         END IF;
     END LOOP;
     FOREACH function IN ARRAY stale LOOP
         PERFORM pghistory._drop_function(function);
+    END LOOP;
+END
+$function$;
+
+-- Switches the triggers of a table on again, where somebody switched them off.
+CREATE OR REPLACE FUNCTION pghistory._enable_triggers("table" regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    disabled record;
+BEGIN
+    FOR disabled IN SELECT * FROM pghistory._actual_triggers("table") AS a WHERE a.enabled IN ('D', 'R') LOOP
+        EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I', pghistory._table_name(disabled.relation), disabled.trigger_name);
     END LOOP;
 END
 $function$;

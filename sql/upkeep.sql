@@ -56,6 +56,7 @@ BEGIN
         INSERT INTO pghistory._request VALUES ('prepare', tracked);
         PERFORM pghistory._lock(tracked);
         PERFORM pghistory._follow_table(tracked);
+        PERFORM pghistory._enable_triggers(tracked);
         FOR this IN SELECT e.event_table, e.append_only FROM pghistory.event_table AS e WHERE e."table" = tracked LOOP
             PERFORM pghistory._set_append_only(this.event_table, this.append_only);
         END LOOP;
