@@ -301,7 +301,7 @@ AS $function$
                WHEN fields = '{}' THEN format('%s_meta', relname)
                WHEN fields IS NOT NULL THEN format('%s_%s', relname, array_to_string(fields, '_'))
                WHEN exclude IS NOT NULL THEN format('%s_without_%s', relname, array_to_string(exclude, '_'))
-               ELSE relname
+               ELSE relname::text
                END,
                '_event')
       FROM pg_class
@@ -405,6 +405,18 @@ $function$;
 -- The tables that outlive the code: contexts and the registry. They are no members of the extension, so that pg_dump
 -- carries them as what they are and DROP EXTENSION leaves them; one function creates or upgrades them, on first use.
 
+-- Are all of them there? A restore makes them one by one.
+CREATE FUNCTION pghistory._has_state()
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT bool_and(to_regclass(name) IS NOT NULL)
+      FROM unnest(ARRAY['pghistory.context_part', 'pghistory.context', 'pghistory.event_table', 'pghistory.event_column',
+                        'pghistory.tracker', 'pghistory.capture_key']) AS name
+$function$;
+
 CREATE FUNCTION pghistory._ensure_state()
  RETURNS void
  LANGUAGE plpgsql
@@ -412,15 +424,15 @@ CREATE FUNCTION pghistory._ensure_state()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
-    IF to_regclass('pghistory.capture_key') IS NOT NULL THEN
+    IF pghistory._has_state() THEN
         RETURN;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('pghistory._ensure_state', 0));
-    IF to_regclass('pghistory.capture_key') IS NOT NULL THEN
+    IF pghistory._has_state() THEN
         RETURN;
     END IF;
 
-    CREATE TABLE pghistory.context_part (
+    CREATE TABLE IF NOT EXISTS pghistory.context_part (
         part bigint GENERATED ALWAYS AS IDENTITY,
         id uuid NOT NULL,
         xid xid8 NOT NULL,
@@ -429,13 +441,13 @@ BEGIN
         session jsonb,
         PRIMARY KEY (id, part)
     );
-    CREATE INDEX ON pghistory.context_part (xid);
+    CREATE INDEX IF NOT EXISTS context_part_xid_idx ON pghistory.context_part (xid);
     COMMENT ON TABLE pghistory.context_part IS
         'What each transaction knew of its context when it wrote events. A transaction adds rows of its own and changes nobody else''s, so that transactions with one context never wait for each other. Read pghistory.context instead.';
     COMMENT ON COLUMN pghistory.context_part.session IS
         'What pghistory.capture() asked to be kept about the transaction.';
 
-    CREATE VIEW pghistory.context AS
+    CREATE OR REPLACE VIEW pghistory.context AS
         SELECT id,
                COALESCE(jsonb_object_agg(key, value ORDER BY part) FILTER (WHERE key IS NOT NULL), '{}') AS metadata,
                min(created_at) AS created_at,
@@ -449,7 +461,7 @@ BEGIN
     COMMENT ON VIEW pghistory.context IS
         'One row for each context that had an event: its metadata, accumulated over all its transactions, later keys winning.';
 
-    CREATE TABLE pghistory.event_table (
+    CREATE TABLE IF NOT EXISTS pghistory.event_table (
         event_table regclass PRIMARY KEY,
         "table" regclass,
         table_schema name NOT NULL,
@@ -473,7 +485,7 @@ BEGIN
     COMMENT ON COLUMN pghistory.event_table.by_hand IS
         'The function that create_event() calls.';
 
-    CREATE TABLE pghistory.event_column (
+    CREATE TABLE IF NOT EXISTS pghistory.event_column (
         event_table regclass NOT NULL REFERENCES pghistory.event_table ON DELETE CASCADE,
         column_name name NOT NULL,
         table_column_name name NOT NULL,
@@ -483,7 +495,7 @@ BEGIN
     COMMENT ON TABLE pghistory.event_column IS
         'The registry of the columns of event tables: which column of the tracked table each one holds.';
 
-    CREATE TABLE pghistory.tracker (
+    CREATE TABLE IF NOT EXISTS pghistory.tracker (
         "table" regclass NOT NULL,
         label text NOT NULL,
         ordinal bigint GENERATED ALWAYS AS IDENTITY,
@@ -509,7 +521,7 @@ BEGIN
     COMMENT ON COLUMN pghistory.tracker.condition_is_void IS
         'True once DDL took away what the condition needs: events are written as if there were none.';
 
-    CREATE TABLE pghistory.capture_key (
+    CREATE TABLE IF NOT EXISTS pghistory.capture_key (
         key text PRIMARY KEY
     );
     COMMENT ON TABLE pghistory.capture_key IS 'What pghistory.capture() keeps about each transaction.';
@@ -519,15 +531,6 @@ BEGIN
     GRANT SELECT ON SEQUENCE pghistory.tracker_ordinal_seq, pghistory.context_part_part_seq TO pg_database_owner;
     GRANT SELECT ON pghistory.context_part, pghistory.context TO pg_database_owner;
 END
-$function$;
-
-CREATE FUNCTION pghistory._has_state()
- RETURNS boolean
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-    SELECT to_regclass('pghistory.capture_key') IS NOT NULL
 $function$;
 
 -- False where the functions were installed as plain SQL.
@@ -1514,14 +1517,22 @@ AS $function$
                                  AND CASE WHEN same_origin THEN a.attnum = k.number ELSE a.attname = k.name END
 $function$;
 
-CREATE FUNCTION pghistory._renamed_objects(objects jsonb)
+CREATE FUNCTION pghistory._renamed_objects(objects jsonb, same_origin boolean)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT COALESCE(jsonb_agg(to_jsonb(k) || jsonb_build_object('name', COALESCE(pghistory._object_text(k.class, k.id), k.name))), '[]')
+    SELECT COALESCE(jsonb_agg(jsonb_build_object('class', k.class, 'id', o.id, 'schema', o.schema,
+                                                 'name', pghistory._object_text(k.class, o.id))), '[]')
       FROM jsonb_to_recordset(objects) AS k(class text, id oid, schema oid, name text)
+           CROSS JOIN LATERAL (
+               SELECT k.id, k.schema WHERE same_origin
+                UNION ALL
+               SELECT p.oid, p.pronamespace FROM pg_proc AS p WHERE NOT same_origin AND k.class = 'pg_proc' AND p.oid = to_regproc(k.name)
+                UNION ALL
+               SELECT t.oid, t.typnamespace FROM pg_type AS t WHERE NOT same_origin AND k.class = 'pg_type' AND t.oid = to_regtype(k.name)
+           ) AS o
 $function$;
 -- Event tables: what they consist of, making them, and taking over one that is there.
 
@@ -1655,6 +1666,9 @@ BEGIN
         IF pghistory._extension_is_installed() THEN
             EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION pghistory', guard, relation);
         END IF;
+    ELSIF append_only AND (SELECT tgenabled = 'O' FROM pg_trigger WHERE tgrelid = event_table AND tgname = guard) THEN
+        -- a restore that switches triggers off for a while switches them on as ordinary ones
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', relation, guard);
     ELSIF guarded AND NOT append_only THEN
         EXECUTE format('DROP TRIGGER %I ON %s', guard, relation);
     END IF;
@@ -2515,7 +2529,7 @@ BEGIN
         wanted := pghistory._own_function_name(
             registered.table_schema,
             pghistory._fitting_name(
-                CASE WHEN registered.event_schema = registered.table_schema THEN registered.relname
+                CASE WHEN registered.event_schema = registered.table_schema THEN registered.relname::text
                      ELSE format('%s_%s', registered.event_schema, registered.relname) END,
                 '_by_hand'),
             ARRAY['text'::regtype, 'anyelement'::regtype]::oidvector, registered.owner);
@@ -2897,7 +2911,7 @@ BEGIN
             || CASE WHEN renames IS NULL OR this.condition IS NULL THEN '{}' ELSE jsonb_build_object(
                    'condition', pghistory._renamed_condition(this.condition, renames),
                    'condition_columns', pghistory._renamed_columns("table", this.condition_columns, same_origin),
-                   'condition_objects', pghistory._renamed_objects(this.condition_objects)) END);
+                   'condition_objects', pghistory._renamed_objects(this.condition_objects, same_origin)) END);
     END LOOP;
 END
 $function$;
@@ -3751,7 +3765,7 @@ BEGIN
         END LOOP;
         IF this.append_only AND NOT EXISTS (
                SELECT FROM pg_trigger AS t WHERE t.tgrelid = this.event_table AND t.tgname = '!pghistory append-only'
-                                             AND t.tgenabled = 'A')
+                                             AND t.tgenabled IN ('A', 'O'))
         THEN
             problem := 'event table is not guarded as append-only';
             RETURN NEXT;
@@ -3813,6 +3827,18 @@ AS $function$
     SELECT count(*) > 1 FROM regexp_matches(context, '^PL/pgSQL function pghistory[.]', 'gn')
 $function$;
 
+-- Is a dump being restored? It brings the triggers itself, one by one, and the foreign keys of the registry after them.
+CREATE FUNCTION pghistory._is_restoring()
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT current_setting('application_name') = 'pg_restore'
+        OR NOT EXISTS (SELECT FROM pg_constraint
+                        WHERE conrelid = to_regclass('pghistory.tracker') AND conname = 'tracker_event_table_fkey')
+$function$;
+
 -- What DDL touched follows it; what cannot follow is left to sync(), and never in the way of the DDL.
 CREATE FUNCTION pghistory._follow_tables(tables regclass[])
  RETURNS void
@@ -3838,6 +3864,35 @@ $function$;
 
 -- The event triggers. They run as whoever issues DDL, and must neither fail it nor ask him for rights: what they do is
 -- done as the owner of the extension.
+
+-- A restored registry has the names of columns right, and their numbers from another life: before names change, it
+-- learns the numbers of this one.
+CREATE FUNCTION pghistory._before_ddl()
+ RETURNS event_trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+DECLARE
+    context text;
+BEGIN
+    GET DIAGNOSTICS context = PG_CONTEXT;
+    IF NOT pghistory._has_state() OR pghistory._is_restoring() OR pghistory._is_own_ddl(context) THEN
+        RETURN;
+    END IF;
+    PERFORM pghistory._follow_tables(ARRAY(
+        SELECT DISTINCT e."table"
+          FROM pghistory.event_table AS e JOIN pg_class AS c ON c.oid = e."table"
+         WHERE e.origin <> pghistory._origin(e."table")
+           AND EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = e.event_table)));
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'pghistory could not prepare for this DDL: %', SQLERRM
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'See pghistory.verify(), and call pghistory.sync().';
+END
+$function$;
+
 CREATE FUNCTION pghistory._after_ddl()
  RETURNS event_trigger
  LANGUAGE plpgsql
@@ -3849,7 +3904,7 @@ DECLARE
     context text;
 BEGIN
     GET DIAGNOSTICS context = PG_CONTEXT;
-    IF NOT pghistory._has_state() OR pghistory._is_own_ddl(context) THEN
+    IF NOT pghistory._has_state() OR pghistory._is_restoring() OR pghistory._is_own_ddl(context) THEN
         RETURN;
     END IF;
     PERFORM pghistory._follow_tables(ARRAY(
@@ -3874,6 +3929,10 @@ BEGIN
             OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id oid, schema oid)
                         WHERE o.class::regclass = d.classid AND o.id = d.objid
                            OR d.classid = 'pg_namespace'::regclass AND o.schema = d.objid)));
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'pghistory could not follow this DDL: %', SQLERRM
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'See pghistory.verify(), and call pghistory.sync().';
 END
 $function$;
 
@@ -3889,7 +3948,7 @@ DECLARE
     gone record;
 BEGIN
     GET DIAGNOSTICS context = PG_CONTEXT;
-    IF NOT pghistory._has_state() OR pghistory._is_own_ddl(context) THEN
+    IF NOT pghistory._has_state() OR pghistory._is_restoring() OR pghistory._is_own_ddl(context) THEN
         RETURN;
     END IF;
     -- A dropped event table ends its trackers; a dropped table keeps its events.
@@ -3922,20 +3981,28 @@ BEGIN
                AND to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) = t."table"
             OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id oid)
                         WHERE o.class::regclass = d.classid AND o.id = d.objid)));
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'pghistory could not follow this DDL: %', SQLERRM
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'See pghistory.verify(), and call pghistory.sync().';
 END
 $function$;
 
 DO $event_triggers$
+DECLARE
+    tags CONSTANT text := $tags$'ALTER TABLE', 'CREATE TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
+        'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER FUNCTION', 'ALTER ROUTINE',
+        'ALTER OPERATOR', 'ALTER COLLATION'$tags$;
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = 'pghistory_after_ddl') THEN
+        DROP EVENT TRIGGER pghistory_before_ddl;
         DROP EVENT TRIGGER pghistory_after_ddl;
         DROP EVENT TRIGGER pghistory_after_drop;
     END IF;
-    CREATE EVENT TRIGGER pghistory_after_ddl ON ddl_command_end
-        WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
-                     'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER FUNCTION',
-                     'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION')
-        EXECUTE FUNCTION pghistory._after_ddl();
+    EXECUTE 'CREATE EVENT TRIGGER pghistory_before_ddl ON ddl_command_start WHEN TAG IN (' || tags
+            || ') EXECUTE FUNCTION pghistory._before_ddl()';
+    EXECUTE 'CREATE EVENT TRIGGER pghistory_after_ddl ON ddl_command_end WHEN TAG IN (' || tags
+            || ') EXECUTE FUNCTION pghistory._after_ddl()';
     CREATE EVENT TRIGGER pghistory_after_drop ON sql_drop
         EXECUTE FUNCTION pghistory._after_drop();
 EXCEPTION WHEN insufficient_privilege THEN

@@ -376,12 +376,20 @@ AS $function$
                                  AND CASE WHEN same_origin THEN a.attnum = k.number ELSE a.attname = k.name END
 $function$;
 
-CREATE OR REPLACE FUNCTION pghistory._renamed_objects(objects jsonb)
+CREATE OR REPLACE FUNCTION pghistory._renamed_objects(objects jsonb, same_origin boolean)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT COALESCE(jsonb_agg(to_jsonb(k) || jsonb_build_object('name', COALESCE(pghistory._object_text(k.class, k.id), k.name))), '[]')
+    SELECT COALESCE(jsonb_agg(jsonb_build_object('class', k.class, 'id', o.id, 'schema', o.schema,
+                                                 'name', pghistory._object_text(k.class, o.id))), '[]')
       FROM jsonb_to_recordset(objects) AS k(class text, id oid, schema oid, name text)
+           CROSS JOIN LATERAL (
+               SELECT k.id, k.schema WHERE same_origin
+                UNION ALL
+               SELECT p.oid, p.pronamespace FROM pg_proc AS p WHERE NOT same_origin AND k.class = 'pg_proc' AND p.oid = to_regproc(k.name)
+                UNION ALL
+               SELECT t.oid, t.typnamespace FROM pg_type AS t WHERE NOT same_origin AND k.class = 'pg_type' AND t.oid = to_regtype(k.name)
+           ) AS o
 $function$;

@@ -130,6 +130,9 @@ BEGIN
         IF pghistory._extension_is_installed() THEN
             EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION pghistory', guard, relation);
         END IF;
+    ELSIF append_only AND (SELECT tgenabled = 'O' FROM pg_trigger WHERE tgrelid = event_table AND tgname = guard) THEN
+        -- a restore that switches triggers off for a while switches them on as ordinary ones
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', relation, guard);
     ELSIF guarded AND NOT append_only THEN
         EXECUTE format('DROP TRIGGER %I ON %s', guard, relation);
     END IF;

@@ -10,6 +10,18 @@ AS $function$
     SELECT count(*) > 1 FROM regexp_matches(context, '^PL/pgSQL function pghistory[.]', 'gn')
 $function$;
 
+-- Is a dump being restored? It brings the triggers itself, one by one, and the foreign keys of the registry after them.
+CREATE OR REPLACE FUNCTION pghistory._is_restoring()
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT current_setting('application_name') = 'pg_restore'
+        OR NOT EXISTS (SELECT FROM pg_constraint
+                        WHERE conrelid = to_regclass('pghistory.tracker') AND conname = 'tracker_event_table_fkey')
+$function$;
+
 -- What DDL touched follows it; what cannot follow is left to sync(), and never in the way of the DDL.
 CREATE OR REPLACE FUNCTION pghistory._follow_tables(tables regclass[])
  RETURNS void
@@ -35,6 +47,35 @@ $function$;
 
 -- The event triggers. They run as whoever issues DDL, and must neither fail it nor ask him for rights: what they do is
 -- done as the owner of the extension.
+
+-- A restored registry has the names of columns right, and their numbers from another life: before names change, it
+-- learns the numbers of this one.
+CREATE OR REPLACE FUNCTION pghistory._before_ddl()
+ RETURNS event_trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+DECLARE
+    context text;
+BEGIN
+    GET DIAGNOSTICS context = PG_CONTEXT;
+    IF NOT pghistory._has_state() OR pghistory._is_restoring() OR pghistory._is_own_ddl(context) THEN
+        RETURN;
+    END IF;
+    PERFORM pghistory._follow_tables(ARRAY(
+        SELECT DISTINCT e."table"
+          FROM pghistory.event_table AS e JOIN pg_class AS c ON c.oid = e."table"
+         WHERE e.origin <> pghistory._origin(e."table")
+           AND EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = e.event_table)));
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'pghistory could not prepare for this DDL: %', SQLERRM
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'See pghistory.verify(), and call pghistory.sync().';
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION pghistory._after_ddl()
  RETURNS event_trigger
  LANGUAGE plpgsql
@@ -46,7 +87,7 @@ DECLARE
     context text;
 BEGIN
     GET DIAGNOSTICS context = PG_CONTEXT;
-    IF NOT pghistory._has_state() OR pghistory._is_own_ddl(context) THEN
+    IF NOT pghistory._has_state() OR pghistory._is_restoring() OR pghistory._is_own_ddl(context) THEN
         RETURN;
     END IF;
     PERFORM pghistory._follow_tables(ARRAY(
@@ -71,6 +112,10 @@ BEGIN
             OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id oid, schema oid)
                         WHERE o.class::regclass = d.classid AND o.id = d.objid
                            OR d.classid = 'pg_namespace'::regclass AND o.schema = d.objid)));
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'pghistory could not follow this DDL: %', SQLERRM
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'See pghistory.verify(), and call pghistory.sync().';
 END
 $function$;
 
@@ -86,7 +131,7 @@ DECLARE
     gone record;
 BEGIN
     GET DIAGNOSTICS context = PG_CONTEXT;
-    IF NOT pghistory._has_state() OR pghistory._is_own_ddl(context) THEN
+    IF NOT pghistory._has_state() OR pghistory._is_restoring() OR pghistory._is_own_ddl(context) THEN
         RETURN;
     END IF;
     -- A dropped event table ends its trackers; a dropped table keeps its events.
@@ -119,20 +164,28 @@ BEGIN
                AND to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) = t."table"
             OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id oid)
                         WHERE o.class::regclass = d.classid AND o.id = d.objid)));
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'pghistory could not follow this DDL: %', SQLERRM
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'See pghistory.verify(), and call pghistory.sync().';
 END
 $function$;
 
 DO $event_triggers$
+DECLARE
+    tags CONSTANT text := $tags$'ALTER TABLE', 'CREATE TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
+        'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER FUNCTION', 'ALTER ROUTINE',
+        'ALTER OPERATOR', 'ALTER COLLATION'$tags$;
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = 'pghistory_after_ddl') THEN
+        DROP EVENT TRIGGER pghistory_before_ddl;
         DROP EVENT TRIGGER pghistory_after_ddl;
         DROP EVENT TRIGGER pghistory_after_drop;
     END IF;
-    CREATE EVENT TRIGGER pghistory_after_ddl ON ddl_command_end
-        WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
-                     'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER FUNCTION',
-                     'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION')
-        EXECUTE FUNCTION pghistory._after_ddl();
+    EXECUTE 'CREATE EVENT TRIGGER pghistory_before_ddl ON ddl_command_start WHEN TAG IN (' || tags
+            || ') EXECUTE FUNCTION pghistory._before_ddl()';
+    EXECUTE 'CREATE EVENT TRIGGER pghistory_after_ddl ON ddl_command_end WHEN TAG IN (' || tags
+            || ') EXECUTE FUNCTION pghistory._after_ddl()';
     CREATE EVENT TRIGGER pghistory_after_drop ON sql_drop
         EXECUTE FUNCTION pghistory._after_drop();
 EXCEPTION WHEN insufficient_privilege THEN

@@ -366,7 +366,7 @@ BEGIN
             || CASE WHEN renames IS NULL OR this.condition IS NULL THEN '{}' ELSE jsonb_build_object(
                    'condition', pghistory._renamed_condition(this.condition, renames),
                    'condition_columns', pghistory._renamed_columns("table", this.condition_columns, same_origin),
-                   'condition_objects', pghistory._renamed_objects(this.condition_objects)) END);
+                   'condition_objects', pghistory._renamed_objects(this.condition_objects, same_origin)) END);
     END LOOP;
 END
 $function$;

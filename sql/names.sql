@@ -33,7 +33,7 @@ AS $function$
                WHEN fields = '{}' THEN format('%s_meta', relname)
                WHEN fields IS NOT NULL THEN format('%s_%s', relname, array_to_string(fields, '_'))
                WHEN exclude IS NOT NULL THEN format('%s_without_%s', relname, array_to_string(exclude, '_'))
-               ELSE relname
+               ELSE relname::text
                END,
                '_event')
       FROM pg_class

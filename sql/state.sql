@@ -1,6 +1,18 @@
 -- The tables that outlive the code: contexts and the registry. They are no members of the extension, so that pg_dump
 -- carries them as what they are and DROP EXTENSION leaves them; one function creates or upgrades them, on first use.
 
+-- Are all of them there? A restore makes them one by one.
+CREATE OR REPLACE FUNCTION pghistory._has_state()
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT bool_and(to_regclass(name) IS NOT NULL)
+      FROM unnest(ARRAY['pghistory.context_part', 'pghistory.context', 'pghistory.event_table', 'pghistory.event_column',
+                        'pghistory.tracker', 'pghistory.capture_key']) AS name
+$function$;
+
 CREATE OR REPLACE FUNCTION pghistory._ensure_state()
  RETURNS void
  LANGUAGE plpgsql
@@ -8,15 +20,15 @@ CREATE OR REPLACE FUNCTION pghistory._ensure_state()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
-    IF to_regclass('pghistory.capture_key') IS NOT NULL THEN
+    IF pghistory._has_state() THEN
         RETURN;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('pghistory._ensure_state', 0));
-    IF to_regclass('pghistory.capture_key') IS NOT NULL THEN
+    IF pghistory._has_state() THEN
         RETURN;
     END IF;
 
-    CREATE TABLE pghistory.context_part (
+    CREATE TABLE IF NOT EXISTS pghistory.context_part (
         part bigint GENERATED ALWAYS AS IDENTITY,
         id uuid NOT NULL,
         xid xid8 NOT NULL,
@@ -25,13 +37,13 @@ BEGIN
         session jsonb,
         PRIMARY KEY (id, part)
     );
-    CREATE INDEX ON pghistory.context_part (xid);
+    CREATE INDEX IF NOT EXISTS context_part_xid_idx ON pghistory.context_part (xid);
     COMMENT ON TABLE pghistory.context_part IS
         'What each transaction knew of its context when it wrote events. A transaction adds rows of its own and changes nobody else''s, so that transactions with one context never wait for each other. Read pghistory.context instead.';
     COMMENT ON COLUMN pghistory.context_part.session IS
         'What pghistory.capture() asked to be kept about the transaction.';
 
-    CREATE VIEW pghistory.context AS
+    CREATE OR REPLACE VIEW pghistory.context AS
         SELECT id,
                COALESCE(jsonb_object_agg(key, value ORDER BY part) FILTER (WHERE key IS NOT NULL), '{}') AS metadata,
                min(created_at) AS created_at,
@@ -45,7 +57,7 @@ BEGIN
     COMMENT ON VIEW pghistory.context IS
         'One row for each context that had an event: its metadata, accumulated over all its transactions, later keys winning.';
 
-    CREATE TABLE pghistory.event_table (
+    CREATE TABLE IF NOT EXISTS pghistory.event_table (
         event_table regclass PRIMARY KEY,
         "table" regclass,
         table_schema name NOT NULL,
@@ -69,7 +81,7 @@ BEGIN
     COMMENT ON COLUMN pghistory.event_table.by_hand IS
         'The function that create_event() calls.';
 
-    CREATE TABLE pghistory.event_column (
+    CREATE TABLE IF NOT EXISTS pghistory.event_column (
         event_table regclass NOT NULL REFERENCES pghistory.event_table ON DELETE CASCADE,
         column_name name NOT NULL,
         table_column_name name NOT NULL,
@@ -79,7 +91,7 @@ BEGIN
     COMMENT ON TABLE pghistory.event_column IS
         'The registry of the columns of event tables: which column of the tracked table each one holds.';
 
-    CREATE TABLE pghistory.tracker (
+    CREATE TABLE IF NOT EXISTS pghistory.tracker (
         "table" regclass NOT NULL,
         label text NOT NULL,
         ordinal bigint GENERATED ALWAYS AS IDENTITY,
@@ -105,7 +117,7 @@ BEGIN
     COMMENT ON COLUMN pghistory.tracker.condition_is_void IS
         'True once DDL took away what the condition needs: events are written as if there were none.';
 
-    CREATE TABLE pghistory.capture_key (
+    CREATE TABLE IF NOT EXISTS pghistory.capture_key (
         key text PRIMARY KEY
     );
     COMMENT ON TABLE pghistory.capture_key IS 'What pghistory.capture() keeps about each transaction.';
@@ -115,15 +127,6 @@ BEGIN
     GRANT SELECT ON SEQUENCE pghistory.tracker_ordinal_seq, pghistory.context_part_part_seq TO pg_database_owner;
     GRANT SELECT ON pghistory.context_part, pghistory.context TO pg_database_owner;
 END
-$function$;
-
-CREATE OR REPLACE FUNCTION pghistory._has_state()
- RETURNS boolean
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-    SELECT to_regclass('pghistory.capture_key') IS NOT NULL
 $function$;
 
 -- False where the functions were installed as plain SQL.

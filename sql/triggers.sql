@@ -305,7 +305,7 @@ BEGIN
         wanted := pghistory._own_function_name(
             registered.table_schema,
             pghistory._fitting_name(
-                CASE WHEN registered.event_schema = registered.table_schema THEN registered.relname
+                CASE WHEN registered.event_schema = registered.table_schema THEN registered.relname::text
                      ELSE format('%s_%s', registered.event_schema, registered.relname) END,
                 '_by_hand'),
             ARRAY['text'::regtype, 'anyelement'::regtype]::oidvector, registered.owner);

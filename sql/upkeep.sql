@@ -140,7 +140,7 @@ BEGIN
         END LOOP;
         IF this.append_only AND NOT EXISTS (
                SELECT FROM pg_trigger AS t WHERE t.tgrelid = this.event_table AND t.tgname = '!pghistory append-only'
-                                             AND t.tgenabled = 'A')
+                                             AND t.tgenabled IN ('A', 'O'))
         THEN
             problem := 'event table is not guarded as append-only';
             RETURN NEXT;
