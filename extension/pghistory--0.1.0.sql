@@ -79,9 +79,9 @@ AS $function$
      ORDER BY attnum
 $function$;
 
--- A type as a column of an event table can have it: a domain that refuses null would refuse events that lack the
--- column, so its base type stands in for it.
-CREATE FUNCTION pghistory._event_type(INOUT type_id oid, INOUT type_modifier integer)
+-- What a domain is made of, and whether it refuses null; any other type is made of itself.
+CREATE FUNCTION pghistory._base_type(
+    INOUT type_id oid, INOUT type_modifier integer, OUT refuses_null boolean)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
@@ -89,22 +89,44 @@ CREATE FUNCTION pghistory._event_type(INOUT type_id oid, INOUT type_modifier int
 AS $function$
 DECLARE
     this pg_type;
-    base_id oid := type_id;
-    base_modifier integer := type_modifier;
-    refuses_null boolean := false;
 BEGIN
+    refuses_null := false;
     LOOP
-        SELECT * INTO this FROM pg_type WHERE oid = base_id;
+        SELECT * INTO this FROM pg_type WHERE oid = type_id;
         EXIT WHEN this.typtype <> 'd';
         refuses_null := refuses_null OR this.typnotnull;
-        base_id := this.typbasetype;
-        base_modifier := this.typtypmod;
+        type_id := this.typbasetype;
+        type_modifier := this.typtypmod;
     END LOOP;
-    IF refuses_null THEN
-        type_id := base_id;
-        type_modifier := base_modifier;
-    END IF;
 END
+$function$;
+
+-- A type as a column of an event table has it: a domain that refuses null would refuse events that lack the column, so
+-- that its base type stands in for it.
+CREATE FUNCTION pghistory._event_type(INOUT type_id oid, INOUT type_modifier integer)
+ RETURNS record
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN b.refuses_null THEN b.type_id ELSE _event_type.type_id END,
+           CASE WHEN b.refuses_null THEN b.type_modifier ELSE _event_type.type_modifier END
+      FROM pghistory._base_type(type_id, type_modifier) AS b
+$function$;
+
+-- Has the table a column of this name that holds values of this type as they are? One of a domain's base type does.
+CREATE FUNCTION pghistory._holds(
+    "table" regclass, field name, type_id oid, type_modifier integer, collation_id oid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT EXISTS (
+        SELECT FROM pg_attribute AS a CROSS JOIN LATERAL pghistory._base_type(_holds.type_id, _holds.type_modifier) AS b
+         WHERE a.attrelid = "table" AND a.attname = field AND NOT a.attisdropped AND a.attcollation = collation_id
+           AND (a.atttypid = _holds.type_id AND a.atttypmod IN (_holds.type_modifier, -1)
+                OR a.atttypid = b.type_id AND a.atttypmod IN (b.type_modifier, -1)))
 $function$;
 
 CREATE FUNCTION pghistory._primary_key("table" regclass)
@@ -235,15 +257,9 @@ CREATE FUNCTION pghistory._equality_operator(type_id oid)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    base_id oid := type_id;
-    this pg_type;
+    base_id CONSTANT oid := (pghistory._base_type(type_id, -1)).type_id;
     operator text;
 BEGIN
-    LOOP
-        SELECT * INTO this FROM pg_type WHERE oid = base_id;
-        EXIT WHEN this.typtype <> 'd';
-        base_id := this.typbasetype;
-    END LOOP;
     SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname)
       INTO operator
       FROM pg_opclass AS c
@@ -1699,7 +1715,7 @@ BEGIN
                        (SELECT string_agg(quote_ident(field), ', ') FROM unnest(pghistory._object_columns(obj_key)) AS field),
                        pghistory._table_name("table"),
                        (SELECT string_agg(quote_ident(field), ', ') FROM unnest(obj_key) AS field),
-                       upper(obj_fk));
+                       CASE obj_fk WHEN 'cascade' THEN 'CASCADE' WHEN 'set null' THEN 'SET NULL' ELSE 'RESTRICT' END);
     END IF;
 END
 $function$;
@@ -1823,14 +1839,14 @@ BEGIN
     END IF;
 
     SELECT CASE WHEN a.attname IS NULL THEN format('it has no column "%s"', c.name)
-                ELSE format('its column "%s" is %s, not %s', c.name, format_type(a.atttypid, a.atttypmod),
-                            format_type(c.type_id, c.type_modifier)) END
+                ELSE format('its column "%s" is %s, not %s', c.name,
+                            pghistory._type_text(a.atttypid, a.atttypmod, a.attcollation),
+                            pghistory._type_text(c.type_id, c.type_modifier, c.collation_id)) END
       INTO problem
       FROM pghistory._event_columns("table", fields, obj_key, context) AS c
            LEFT JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = c.name AND NOT a.attisdropped
-     WHERE a.attname IS NULL AND c.required
-        OR a.atttypid <> c.type_id
-        OR a.atttypmod NOT IN (c.type_modifier, -1)
+     WHERE (c.required OR a.attname IS NOT NULL)
+       AND NOT pghistory._holds(event_table, c.name, c.type_id, c.type_modifier, c.collation_id)
      LIMIT 1;
     IF FOUND THEN
         RETURN problem;
@@ -2465,14 +2481,17 @@ BEGIN
     END LOOP;
     -- A partition that was detached has kept the triggers that are not cloned.
     FOR actual IN
-        SELECT t.tgrelid::regclass AS relation, t.tgname AS trigger_name
-          FROM pg_trigger AS t
-         WHERE NOT t.tgisinternal AND t.tgparentid = 0
-           AND t.tgfoid IN (SELECT to_regprocedure(d.function || '()')
-                              FROM unnest(family) AS f, pghistory._desired_triggers(f) AS d WHERE d.body IS NOT NULL)
-           AND t.tgrelid NOT IN (SELECT p.relation FROM pghistory._partition_tree(pghistory._partition_root("table")) AS p)
+        SELECT t.tgrelid::regclass AS relation, t.tgname AS trigger_name, t.tgfoid AS function
+          FROM pghistory.event_table AS e
+               JOIN pg_class AS c ON c.oid = e.event_table
+               JOIN pg_proc AS p ON p.pronamespace = c.relnamespace AND pghistory._is_generated(p.oid)
+                                AND p.proname = pghistory._trigger_function_name(e.event_table, 'truncate', 'statement')
+               JOIN pg_trigger AS t ON t.tgfoid = p.oid
+         WHERE e."table" = ANY (family)
+           AND t.tgrelid NOT IN (SELECT r.relation FROM pghistory._partition_tree(pghistory._partition_root(_apply_triggers."table")) AS r)
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', actual.trigger_name, pghistory._table_name(actual.relation));
+        stale := stale || actual.function;
     END LOOP;
     FOR desired IN SELECT d.* FROM unnest(family) AS f, pghistory._desired_triggers(f) AS d LOOP
         IF desired.body IS NOT NULL THEN
@@ -2633,13 +2652,10 @@ CREATE FUNCTION pghistory._ensure_column(event_table regclass, field name, type_
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-DECLARE
-    present pg_attribute;
 BEGIN
-    SELECT * INTO present FROM pg_attribute WHERE attrelid = event_table AND attname = field AND NOT attisdropped;
-    IF FOUND AND present.atttypid = type_id AND present.atttypmod IN (type_modifier, -1) AND present.attcollation = collation_id THEN
+    IF pghistory._holds(event_table, field, type_id, type_modifier, collation_id) THEN
         RETURN;
-    ELSIF FOUND THEN
+    ELSIF EXISTS (SELECT FROM pg_attribute WHERE attrelid = event_table AND attname = field AND NOT attisdropped) THEN
         PERFORM pghistory._set_aside(event_table, field);
     END IF;
     EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', pghistory._table_name(event_table), field,
@@ -2718,7 +2734,7 @@ BEGIN
                JOIN pghistory._columns("table") AS c ON c.number = m.table_column_number
                CROSS JOIN LATERAL pghistory._event_type(c.type_id, c.type_modifier) AS t
                JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = m.column_name
-         WHERE a.atttypid <> t.type_id OR a.atttypmod NOT IN (t.type_modifier, -1) OR a.attcollation <> c.collation_id
+         WHERE NOT pghistory._holds(event_table, m.column_name, t.type_id, t.type_modifier, c.collation_id)
     LOOP
         PERFORM pghistory._retype_column(event_table, this.column_name,
                                          pghistory._type_text(this.type_id, this.type_modifier, this.collation_id));
@@ -2785,7 +2801,7 @@ BEGIN
               FROM pghistory._event_columns("table", '{}', wanted, 'none') AS c
                    JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = c.name
              WHERE (starts_with(c.name, 'pgh_obj_') OR starts_with(c.name, 'pgh_other_'))
-               AND (a.atttypid <> c.type_id OR a.atttypmod NOT IN (c.type_modifier, -1) OR a.attcollation <> c.collation_id)
+               AND NOT pghistory._holds(event_table, c.name, c.type_id, c.type_modifier, c.collation_id)
         LOOP
             PERFORM pghistory._retype_column(event_table, this.name,
                                              pghistory._type_text(this.type_id, this.type_modifier, this.collation_id));
@@ -3565,11 +3581,13 @@ BEGIN
     PERFORM pghistory._check_not_null('record', record IS NULL AND record::text IS NULL);
     PERFORM pghistory._check_not_null('label', label IS NULL);
     tracked := pghistory._table_with_label("table", label);
-    SELECT e.by_hand INTO function
+    -- It is called by the name that the catalog has for it, and only if it runs as the owner of the event table.
+    SELECT format('%I.%I', n.nspname, p.proname) INTO function
       FROM pghistory.tracker AS t JOIN pghistory.event_table AS e USING (event_table)
            JOIN pg_class AS c ON c.oid = e.event_table
            JOIN pg_proc AS p ON p.oid = to_regprocedure(e.by_hand || '(text, anyelement)')
                             AND p.prosecdef AND p.proowner = c.relowner
+           JOIN pg_namespace AS n ON n.oid = p.pronamespace
      WHERE t."table" = tracked AND t.label = create_event.label;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the function that writes events of table % is missing', pghistory._table_name(tracked)
@@ -3699,15 +3717,17 @@ CREATE FUNCTION pghistory._event_table_problems("table" regclass, event_table re
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT DISTINCT CASE WHEN a.attname IS NULL THEN format('column "%s" is missing', c.name)
-                         ELSE format('column "%s" is %s, not %s', c.name, format_type(a.atttypid, a.atttypmod),
-                                     format_type(c.type_id, c.type_modifier)) END
+                         ELSE format('column "%s" is %s, not %s', c.name,
+                                     pghistory._type_text(a.atttypid, a.atttypmod, a.attcollation),
+                                     pghistory._type_text(c.type_id, c.type_modifier, c.collation_id)) END
       FROM pghistory.tracker AS t
            JOIN pghistory.event_table AS e USING (event_table)
            CROSS JOIN LATERAL pghistory._event_columns(
                t."table", pghistory._tracked_fields(t."table", t.fields, t.exclude), e.obj_key, e.context) AS c
            LEFT JOIN pg_attribute AS a ON a.attrelid = e.event_table AND a.attname = c.name AND NOT a.attisdropped
      WHERE e.event_table = _event_table_problems.event_table AND t."table" = _event_table_problems."table"
-       AND (a.attname IS NULL AND c.required OR a.atttypid <> c.type_id OR a.atttypmod NOT IN (c.type_modifier, -1))
+       AND (c.required OR a.attname IS NOT NULL)
+       AND NOT pghistory._holds(e.event_table, c.name, c.type_id, c.type_modifier, c.collation_id)
 $function$;
 
 -- What is wrong with the generated function of a trigger or of create_event(), or null.
@@ -3862,6 +3882,37 @@ BEGIN
 END
 $function$;
 
+-- Old values must not stand in the way of DDL on types. A column that holds them for nobody any more becomes text before
+-- its type may go or change; one of a domain becomes its base type before values are checked again.
+CREATE FUNCTION pghistory._release_types(tag text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    held record;
+BEGIN
+    FOR held IN
+        SELECT e.event_table, a.attname,
+               CASE WHEN tag = 'ALTER DOMAIN' THEN pghistory._type_text(b.type_id, b.type_modifier, a.attcollation)
+                    ELSE 'text' END AS type_text
+          FROM pghistory.event_table AS e
+               JOIN pg_attribute AS a ON a.attrelid = e.event_table AND a.attnum > 0 AND NOT a.attisdropped
+               JOIN pg_type AS t ON t.oid = a.atttypid AND t.typnamespace <> 'pg_catalog'::regnamespace
+               CROSS JOIN LATERAL pghistory._base_type(a.atttypid, a.atttypmod) AS b
+         WHERE CASE WHEN tag = 'ALTER DOMAIN' THEN t.typtype = 'd'
+                    WHEN tag IN ('ALTER TYPE', 'DROP TYPE', 'DROP DOMAIN', 'DROP EXTENSION', 'DROP SCHEMA') THEN
+                         NOT starts_with(a.attname, 'pgh_')
+                         AND NOT EXISTS (SELECT FROM pghistory.event_column AS c
+                                          WHERE c.event_table = e.event_table AND c.column_name = a.attname)
+               END
+    LOOP
+        PERFORM pghistory._execute_as_owner(held.event_table, format(
+            'ALTER TABLE %s ALTER COLUMN %I TYPE %s', pghistory._table_name(held.event_table), held.attname, held.type_text));
+    END LOOP;
+END
+$function$;
+
 -- The event triggers. They run as whoever issues DDL, and must neither fail it nor ask him for rights: what they do is
 -- done as the owner of the extension.
 
@@ -3886,6 +3937,7 @@ BEGIN
           FROM pghistory.event_table AS e JOIN pg_class AS c ON c.oid = e."table"
          WHERE e.origin <> pghistory._origin(e."table")
            AND EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = e.event_table)));
+    PERFORM pghistory._release_types(tg_tag);
 EXCEPTION WHEN OTHERS THEN
     RAISE WARNING 'pghistory could not prepare for this DDL: %', SQLERRM
         USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -3909,12 +3961,14 @@ BEGIN
     END IF;
     PERFORM pghistory._follow_tables(ARRAY(
         WITH touched AS (
-            SELECT c.classid, c.objid,
-                   CASE c.classid
-                   WHEN 'pg_class'::regclass THEN c.objid
-                   WHEN 'pg_trigger'::regclass THEN (SELECT tgrelid FROM pg_trigger AS g WHERE g.oid = c.objid)
-                   END AS relation
+            SELECT c.classid, c.objid, r.relation, k.relkind = 'p' OR k.relhassubclass AS relation_has_children
               FROM pg_event_trigger_ddl_commands() AS c
+                   CROSS JOIN LATERAL (
+                       SELECT CASE c.classid
+                              WHEN 'pg_class'::regclass THEN c.objid
+                              WHEN 'pg_trigger'::regclass THEN (SELECT tgrelid FROM pg_trigger AS g WHERE g.oid = c.objid)
+                              END AS relation) AS r
+                   LEFT JOIN pg_class AS k ON k.oid = r.relation
         )
         SELECT DISTINCT t."table"
           FROM touched AS d
@@ -3922,6 +3976,11 @@ BEGIN
                JOIN pg_class AS tc ON tc.oid = t."table"
                LEFT JOIN pg_class AS ec ON ec.oid = t.event_table
          WHERE d.relation IN (t."table", t.event_table)
+            -- a table that is a partition, a parent or a child no longer is not named by the command that made it so
+            OR tc.relhassubclass AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = tc.oid)
+            OR d.relation_has_children AND tc.relkind = 'r' AND NOT tc.relispartition AND EXISTS (
+               SELECT FROM pg_trigger AS g WHERE g.tgrelid = tc.oid
+                  AND g.tgname = pghistory._trigger_name(t."table", t.event_table, 'insert', 'row'))
             OR t."table" IN (SELECT relid FROM pg_partition_ancestors(d.relation))
             OR t."table" IN (SELECT inhparent FROM pg_inherits WHERE inhrelid = d.relation)
             OR t."table" IN (SELECT confrelid FROM pg_constraint WHERE conrelid = d.relation AND contype = 'f')
@@ -4000,7 +4059,8 @@ BEGIN
         DROP EVENT TRIGGER pghistory_after_drop;
     END IF;
     EXECUTE 'CREATE EVENT TRIGGER pghistory_before_ddl ON ddl_command_start WHEN TAG IN (' || tags
-            || ') EXECUTE FUNCTION pghistory._before_ddl()';
+            || $tags$, 'DROP TYPE', 'DROP DOMAIN', 'DROP EXTENSION', 'DROP SCHEMA') EXECUTE$tags$
+            || ' FUNCTION pghistory._before_ddl()';
     EXECUTE 'CREATE EVENT TRIGGER pghistory_after_ddl ON ddl_command_end WHEN TAG IN (' || tags
             || ') EXECUTE FUNCTION pghistory._after_ddl()';
     CREATE EVENT TRIGGER pghistory_after_drop ON sql_drop
@@ -4072,10 +4132,10 @@ GRANT EXECUTE ON FUNCTION
 -- the extension's owner, _attach_context, _read_inline_context and _use_permit, look at the caller's own transaction only.
 
 GRANT EXECUTE ON FUNCTION  -- catalog.sql
-    pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._event_type, pghistory._primary_key,
-    pghistory._key_followers, pghistory._has_row_triggers, pghistory._may_not_fit, pghistory._has_index,
-    pghistory._row_level_reason, pghistory._partition_tree, pghistory._partition_root,
-    pghistory._equality_operator, pghistory._origin
+    pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._base_type, pghistory._event_type,
+    pghistory._holds, pghistory._primary_key, pghistory._key_followers, pghistory._has_row_triggers,
+    pghistory._may_not_fit, pghistory._has_index, pghistory._row_level_reason, pghistory._partition_tree,
+    pghistory._partition_root, pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- names.sql

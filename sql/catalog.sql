@@ -42,9 +42,9 @@ AS $function$
      ORDER BY attnum
 $function$;
 
--- A type as a column of an event table can have it: a domain that refuses null would refuse events that lack the
--- column, so its base type stands in for it.
-CREATE OR REPLACE FUNCTION pghistory._event_type(INOUT type_id oid, INOUT type_modifier integer)
+-- What a domain is made of, and whether it refuses null; any other type is made of itself.
+CREATE OR REPLACE FUNCTION pghistory._base_type(
+    INOUT type_id oid, INOUT type_modifier integer, OUT refuses_null boolean)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
@@ -52,22 +52,44 @@ CREATE OR REPLACE FUNCTION pghistory._event_type(INOUT type_id oid, INOUT type_m
 AS $function$
 DECLARE
     this pg_type;
-    base_id oid := type_id;
-    base_modifier integer := type_modifier;
-    refuses_null boolean := false;
 BEGIN
+    refuses_null := false;
     LOOP
-        SELECT * INTO this FROM pg_type WHERE oid = base_id;
+        SELECT * INTO this FROM pg_type WHERE oid = type_id;
         EXIT WHEN this.typtype <> 'd';
         refuses_null := refuses_null OR this.typnotnull;
-        base_id := this.typbasetype;
-        base_modifier := this.typtypmod;
+        type_id := this.typbasetype;
+        type_modifier := this.typtypmod;
     END LOOP;
-    IF refuses_null THEN
-        type_id := base_id;
-        type_modifier := base_modifier;
-    END IF;
 END
+$function$;
+
+-- A type as a column of an event table has it: a domain that refuses null would refuse events that lack the column, so
+-- that its base type stands in for it.
+CREATE OR REPLACE FUNCTION pghistory._event_type(INOUT type_id oid, INOUT type_modifier integer)
+ RETURNS record
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN b.refuses_null THEN b.type_id ELSE _event_type.type_id END,
+           CASE WHEN b.refuses_null THEN b.type_modifier ELSE _event_type.type_modifier END
+      FROM pghistory._base_type(type_id, type_modifier) AS b
+$function$;
+
+-- Has the table a column of this name that holds values of this type as they are? One of a domain's base type does.
+CREATE OR REPLACE FUNCTION pghistory._holds(
+    "table" regclass, field name, type_id oid, type_modifier integer, collation_id oid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT EXISTS (
+        SELECT FROM pg_attribute AS a CROSS JOIN LATERAL pghistory._base_type(_holds.type_id, _holds.type_modifier) AS b
+         WHERE a.attrelid = "table" AND a.attname = field AND NOT a.attisdropped AND a.attcollation = collation_id
+           AND (a.atttypid = _holds.type_id AND a.atttypmod IN (_holds.type_modifier, -1)
+                OR a.atttypid = b.type_id AND a.atttypmod IN (b.type_modifier, -1)))
 $function$;
 
 CREATE OR REPLACE FUNCTION pghistory._primary_key("table" regclass)
@@ -198,15 +220,9 @@ CREATE OR REPLACE FUNCTION pghistory._equality_operator(type_id oid)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    base_id oid := type_id;
-    this pg_type;
+    base_id CONSTANT oid := (pghistory._base_type(type_id, -1)).type_id;
     operator text;
 BEGIN
-    LOOP
-        SELECT * INTO this FROM pg_type WHERE oid = base_id;
-        EXIT WHEN this.typtype <> 'd';
-        base_id := this.typbasetype;
-    END LOOP;
     SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname)
       INTO operator
       FROM pg_opclass AS c

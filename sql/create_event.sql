@@ -72,11 +72,13 @@ BEGIN
     PERFORM pghistory._check_not_null('record', record IS NULL AND record::text IS NULL);
     PERFORM pghistory._check_not_null('label', label IS NULL);
     tracked := pghistory._table_with_label("table", label);
-    SELECT e.by_hand INTO function
+    -- It is called by the name that the catalog has for it, and only if it runs as the owner of the event table.
+    SELECT format('%I.%I', n.nspname, p.proname) INTO function
       FROM pghistory.tracker AS t JOIN pghistory.event_table AS e USING (event_table)
            JOIN pg_class AS c ON c.oid = e.event_table
            JOIN pg_proc AS p ON p.oid = to_regprocedure(e.by_hand || '(text, anyelement)')
                             AND p.prosecdef AND p.proowner = c.relowner
+           JOIN pg_namespace AS n ON n.oid = p.pronamespace
      WHERE t."table" = tracked AND t.label = create_event.label;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the function that writes events of table % is missing', pghistory._table_name(tracked)

@@ -163,7 +163,7 @@ BEGIN
                        (SELECT string_agg(quote_ident(field), ', ') FROM unnest(pghistory._object_columns(obj_key)) AS field),
                        pghistory._table_name("table"),
                        (SELECT string_agg(quote_ident(field), ', ') FROM unnest(obj_key) AS field),
-                       upper(obj_fk));
+                       CASE obj_fk WHEN 'cascade' THEN 'CASCADE' WHEN 'set null' THEN 'SET NULL' ELSE 'RESTRICT' END);
     END IF;
 END
 $function$;
@@ -287,14 +287,14 @@ BEGIN
     END IF;
 
     SELECT CASE WHEN a.attname IS NULL THEN format('it has no column "%s"', c.name)
-                ELSE format('its column "%s" is %s, not %s', c.name, format_type(a.atttypid, a.atttypmod),
-                            format_type(c.type_id, c.type_modifier)) END
+                ELSE format('its column "%s" is %s, not %s', c.name,
+                            pghistory._type_text(a.atttypid, a.atttypmod, a.attcollation),
+                            pghistory._type_text(c.type_id, c.type_modifier, c.collation_id)) END
       INTO problem
       FROM pghistory._event_columns("table", fields, obj_key, context) AS c
            LEFT JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = c.name AND NOT a.attisdropped
-     WHERE a.attname IS NULL AND c.required
-        OR a.atttypid <> c.type_id
-        OR a.atttypmod NOT IN (c.type_modifier, -1)
+     WHERE (c.required OR a.attname IS NOT NULL)
+       AND NOT pghistory._holds(event_table, c.name, c.type_id, c.type_modifier, c.collation_id)
      LIMIT 1;
     IF FOUND THEN
         RETURN problem;

@@ -45,6 +45,37 @@ BEGIN
 END
 $function$;
 
+-- Old values must not stand in the way of DDL on types. A column that holds them for nobody any more becomes text before
+-- its type may go or change; one of a domain becomes its base type before values are checked again.
+CREATE OR REPLACE FUNCTION pghistory._release_types(tag text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    held record;
+BEGIN
+    FOR held IN
+        SELECT e.event_table, a.attname,
+               CASE WHEN tag = 'ALTER DOMAIN' THEN pghistory._type_text(b.type_id, b.type_modifier, a.attcollation)
+                    ELSE 'text' END AS type_text
+          FROM pghistory.event_table AS e
+               JOIN pg_attribute AS a ON a.attrelid = e.event_table AND a.attnum > 0 AND NOT a.attisdropped
+               JOIN pg_type AS t ON t.oid = a.atttypid AND t.typnamespace <> 'pg_catalog'::regnamespace
+               CROSS JOIN LATERAL pghistory._base_type(a.atttypid, a.atttypmod) AS b
+         WHERE CASE WHEN tag = 'ALTER DOMAIN' THEN t.typtype = 'd'
+                    WHEN tag IN ('ALTER TYPE', 'DROP TYPE', 'DROP DOMAIN', 'DROP EXTENSION', 'DROP SCHEMA') THEN
+                         NOT starts_with(a.attname, 'pgh_')
+                         AND NOT EXISTS (SELECT FROM pghistory.event_column AS c
+                                          WHERE c.event_table = e.event_table AND c.column_name = a.attname)
+               END
+    LOOP
+        PERFORM pghistory._execute_as_owner(held.event_table, format(
+            'ALTER TABLE %s ALTER COLUMN %I TYPE %s', pghistory._table_name(held.event_table), held.attname, held.type_text));
+    END LOOP;
+END
+$function$;
+
 -- The event triggers. They run as whoever issues DDL, and must neither fail it nor ask him for rights: what they do is
 -- done as the owner of the extension.
 
@@ -69,6 +100,7 @@ BEGIN
           FROM pghistory.event_table AS e JOIN pg_class AS c ON c.oid = e."table"
          WHERE e.origin <> pghistory._origin(e."table")
            AND EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = e.event_table)));
+    PERFORM pghistory._release_types(tg_tag);
 EXCEPTION WHEN OTHERS THEN
     RAISE WARNING 'pghistory could not prepare for this DDL: %', SQLERRM
         USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -92,12 +124,14 @@ BEGIN
     END IF;
     PERFORM pghistory._follow_tables(ARRAY(
         WITH touched AS (
-            SELECT c.classid, c.objid,
-                   CASE c.classid
-                   WHEN 'pg_class'::regclass THEN c.objid
-                   WHEN 'pg_trigger'::regclass THEN (SELECT tgrelid FROM pg_trigger AS g WHERE g.oid = c.objid)
-                   END AS relation
+            SELECT c.classid, c.objid, r.relation, k.relkind = 'p' OR k.relhassubclass AS relation_has_children
               FROM pg_event_trigger_ddl_commands() AS c
+                   CROSS JOIN LATERAL (
+                       SELECT CASE c.classid
+                              WHEN 'pg_class'::regclass THEN c.objid
+                              WHEN 'pg_trigger'::regclass THEN (SELECT tgrelid FROM pg_trigger AS g WHERE g.oid = c.objid)
+                              END AS relation) AS r
+                   LEFT JOIN pg_class AS k ON k.oid = r.relation
         )
         SELECT DISTINCT t."table"
           FROM touched AS d
@@ -105,6 +139,11 @@ BEGIN
                JOIN pg_class AS tc ON tc.oid = t."table"
                LEFT JOIN pg_class AS ec ON ec.oid = t.event_table
          WHERE d.relation IN (t."table", t.event_table)
+            -- a table that is a partition, a parent or a child no longer is not named by the command that made it so
+            OR tc.relhassubclass AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = tc.oid)
+            OR d.relation_has_children AND tc.relkind = 'r' AND NOT tc.relispartition AND EXISTS (
+               SELECT FROM pg_trigger AS g WHERE g.tgrelid = tc.oid
+                  AND g.tgname = pghistory._trigger_name(t."table", t.event_table, 'insert', 'row'))
             OR t."table" IN (SELECT relid FROM pg_partition_ancestors(d.relation))
             OR t."table" IN (SELECT inhparent FROM pg_inherits WHERE inhrelid = d.relation)
             OR t."table" IN (SELECT confrelid FROM pg_constraint WHERE conrelid = d.relation AND contype = 'f')
@@ -183,7 +222,8 @@ BEGIN
         DROP EVENT TRIGGER pghistory_after_drop;
     END IF;
     EXECUTE 'CREATE EVENT TRIGGER pghistory_before_ddl ON ddl_command_start WHEN TAG IN (' || tags
-            || ') EXECUTE FUNCTION pghistory._before_ddl()';
+            || $tags$, 'DROP TYPE', 'DROP DOMAIN', 'DROP EXTENSION', 'DROP SCHEMA') EXECUTE$tags$
+            || ' FUNCTION pghistory._before_ddl()';
     EXECUTE 'CREATE EVENT TRIGGER pghistory_after_ddl ON ddl_command_end WHEN TAG IN (' || tags
             || ') EXECUTE FUNCTION pghistory._after_ddl()';
     CREATE EVENT TRIGGER pghistory_after_drop ON sql_drop

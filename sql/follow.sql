@@ -88,13 +88,10 @@ CREATE OR REPLACE FUNCTION pghistory._ensure_column(event_table regclass, field 
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-DECLARE
-    present pg_attribute;
 BEGIN
-    SELECT * INTO present FROM pg_attribute WHERE attrelid = event_table AND attname = field AND NOT attisdropped;
-    IF FOUND AND present.atttypid = type_id AND present.atttypmod IN (type_modifier, -1) AND present.attcollation = collation_id THEN
+    IF pghistory._holds(event_table, field, type_id, type_modifier, collation_id) THEN
         RETURN;
-    ELSIF FOUND THEN
+    ELSIF EXISTS (SELECT FROM pg_attribute WHERE attrelid = event_table AND attname = field AND NOT attisdropped) THEN
         PERFORM pghistory._set_aside(event_table, field);
     END IF;
     EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', pghistory._table_name(event_table), field,
@@ -173,7 +170,7 @@ BEGIN
                JOIN pghistory._columns("table") AS c ON c.number = m.table_column_number
                CROSS JOIN LATERAL pghistory._event_type(c.type_id, c.type_modifier) AS t
                JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = m.column_name
-         WHERE a.atttypid <> t.type_id OR a.atttypmod NOT IN (t.type_modifier, -1) OR a.attcollation <> c.collation_id
+         WHERE NOT pghistory._holds(event_table, m.column_name, t.type_id, t.type_modifier, c.collation_id)
     LOOP
         PERFORM pghistory._retype_column(event_table, this.column_name,
                                          pghistory._type_text(this.type_id, this.type_modifier, this.collation_id));
@@ -240,7 +237,7 @@ BEGIN
               FROM pghistory._event_columns("table", '{}', wanted, 'none') AS c
                    JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = c.name
              WHERE (starts_with(c.name, 'pgh_obj_') OR starts_with(c.name, 'pgh_other_'))
-               AND (a.atttypid <> c.type_id OR a.atttypmod NOT IN (c.type_modifier, -1) OR a.attcollation <> c.collation_id)
+               AND NOT pghistory._holds(event_table, c.name, c.type_id, c.type_modifier, c.collation_id)
         LOOP
             PERFORM pghistory._retype_column(event_table, this.name,
                                              pghistory._type_text(this.type_id, this.type_modifier, this.collation_id));

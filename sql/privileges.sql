@@ -22,10 +22,10 @@ GRANT EXECUTE ON FUNCTION
 -- the extension's owner, _attach_context, _read_inline_context and _use_permit, look at the caller's own transaction only.
 
 GRANT EXECUTE ON FUNCTION  -- catalog.sql
-    pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._event_type, pghistory._primary_key,
-    pghistory._key_followers, pghistory._has_row_triggers, pghistory._may_not_fit, pghistory._has_index,
-    pghistory._row_level_reason, pghistory._partition_tree, pghistory._partition_root,
-    pghistory._equality_operator, pghistory._origin
+    pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._base_type, pghistory._event_type,
+    pghistory._holds, pghistory._primary_key, pghistory._key_followers, pghistory._has_row_triggers,
+    pghistory._may_not_fit, pghistory._has_index, pghistory._row_level_reason, pghistory._partition_tree,
+    pghistory._partition_root, pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- names.sql

@@ -241,14 +241,17 @@ BEGIN
     END LOOP;
     -- A partition that was detached has kept the triggers that are not cloned.
     FOR actual IN
-        SELECT t.tgrelid::regclass AS relation, t.tgname AS trigger_name
-          FROM pg_trigger AS t
-         WHERE NOT t.tgisinternal AND t.tgparentid = 0
-           AND t.tgfoid IN (SELECT to_regprocedure(d.function || '()')
-                              FROM unnest(family) AS f, pghistory._desired_triggers(f) AS d WHERE d.body IS NOT NULL)
-           AND t.tgrelid NOT IN (SELECT p.relation FROM pghistory._partition_tree(pghistory._partition_root("table")) AS p)
+        SELECT t.tgrelid::regclass AS relation, t.tgname AS trigger_name, t.tgfoid AS function
+          FROM pghistory.event_table AS e
+               JOIN pg_class AS c ON c.oid = e.event_table
+               JOIN pg_proc AS p ON p.pronamespace = c.relnamespace AND pghistory._is_generated(p.oid)
+                                AND p.proname = pghistory._trigger_function_name(e.event_table, 'truncate', 'statement')
+               JOIN pg_trigger AS t ON t.tgfoid = p.oid
+         WHERE e."table" = ANY (family)
+           AND t.tgrelid NOT IN (SELECT r.relation FROM pghistory._partition_tree(pghistory._partition_root(_apply_triggers."table")) AS r)
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', actual.trigger_name, pghistory._table_name(actual.relation));
+        stale := stale || actual.function;
     END LOOP;
     FOR desired IN SELECT d.* FROM unnest(family) AS f, pghistory._desired_triggers(f) AS d LOOP
         IF desired.body IS NOT NULL THEN

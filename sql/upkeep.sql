@@ -74,15 +74,17 @@ CREATE OR REPLACE FUNCTION pghistory._event_table_problems("table" regclass, eve
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT DISTINCT CASE WHEN a.attname IS NULL THEN format('column "%s" is missing', c.name)
-                         ELSE format('column "%s" is %s, not %s', c.name, format_type(a.atttypid, a.atttypmod),
-                                     format_type(c.type_id, c.type_modifier)) END
+                         ELSE format('column "%s" is %s, not %s', c.name,
+                                     pghistory._type_text(a.atttypid, a.atttypmod, a.attcollation),
+                                     pghistory._type_text(c.type_id, c.type_modifier, c.collation_id)) END
       FROM pghistory.tracker AS t
            JOIN pghistory.event_table AS e USING (event_table)
            CROSS JOIN LATERAL pghistory._event_columns(
                t."table", pghistory._tracked_fields(t."table", t.fields, t.exclude), e.obj_key, e.context) AS c
            LEFT JOIN pg_attribute AS a ON a.attrelid = e.event_table AND a.attname = c.name AND NOT a.attisdropped
      WHERE e.event_table = _event_table_problems.event_table AND t."table" = _event_table_problems."table"
-       AND (a.attname IS NULL AND c.required OR a.atttypid <> c.type_id OR a.atttypmod NOT IN (c.type_modifier, -1))
+       AND (c.required OR a.attname IS NOT NULL)
+       AND NOT pghistory._holds(e.event_table, c.name, c.type_id, c.type_modifier, c.collation_id)
 $function$;
 
 -- What is wrong with the generated function of a trigger or of create_event(), or null.
