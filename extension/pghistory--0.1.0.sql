@@ -79,6 +79,16 @@ AS $function$
      ORDER BY attnum
 $function$;
 
+-- The value of a column that was added with a constant default, in the rows that were there.
+CREATE FUNCTION pghistory._missing_value("table" regclass, number smallint)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT (attmissingval::text::text[])[1] FROM pg_attribute WHERE attrelid = "table" AND attnum = number AND atthasmissing
+$function$;
+
 -- What a domain is made of, and whether it refuses null; any other type is made of itself.
 CREATE FUNCTION pghistory._base_type(
     INOUT type_id oid, INOUT type_modifier integer, OUT refuses_null boolean)
@@ -185,6 +195,35 @@ AS $function$
     SELECT COALESCE(sum(CASE WHEN attlen > 0 THEN attlen + 3 ELSE 18 END), 0) + 200 > current_setting('block_size')::integer
       FROM pg_attribute
      WHERE attrelid = "table" AND attnum > 0 AND NOT attisdropped
+$function$;
+
+-- Can values of the type be kept in an index of this method ("btree", "hash")? Arrays and rows can if what is in them can.
+CREATE FUNCTION pghistory._is_indexable(type_id oid, method name)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this pg_type;
+BEGIN
+    SELECT * INTO this FROM pg_type WHERE oid = (pghistory._base_type(type_id, -1)).type_id;
+    IF this.typcategory = 'A' AND this.typelem <> 0 THEN
+        RETURN pghistory._is_indexable(this.typelem, method);
+    ELSIF this.typtype = 'c' THEN
+        RETURN NOT EXISTS (SELECT FROM pg_attribute
+                            WHERE attrelid = this.typrelid AND attnum > 0 AND NOT attisdropped
+                              AND NOT pghistory._is_indexable(atttypid, method));
+    END IF;
+    RETURN EXISTS (
+        SELECT FROM pg_opclass AS c JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = method
+         WHERE c.opcdefault
+           AND (c.opcintype = this.oid
+                OR this.typtype = 'e' AND c.opcintype = 'anyenum'::regtype
+                OR this.typtype IN ('r', 'm') AND c.opcintype IN ('anyrange'::regtype, 'anymultirange'::regtype)
+                OR EXISTS (SELECT FROM pg_cast
+                            WHERE castsource = this.oid AND casttarget = c.opcintype AND castmethod = 'b')));
+END
 $function$;
 
 -- Is there a btree index on these columns already? Then their values fit one.
@@ -506,10 +545,18 @@ BEGIN
         column_name name NOT NULL,
         table_column_name name NOT NULL,
         table_column_number smallint NOT NULL,
+        added_after bigint,
+        added_at timestamp with time zone,
+        added_xid xid8,
+        missing_value text,
         PRIMARY KEY (event_table, column_name)
     );
     COMMENT ON TABLE pghistory.event_column IS
         'The registry of the columns of event tables: which column of the tracked table each one holds.';
+    COMMENT ON COLUMN pghistory.event_column.added_after IS
+        'The last event before the table got this column; null where it had it from the start.';
+    COMMENT ON COLUMN pghistory.event_column.missing_value IS
+        'What rows that were there when the table got this column have in it.';
 
     CREATE TABLE IF NOT EXISTS pghistory.tracker (
         "table" regclass NOT NULL,
@@ -527,9 +574,13 @@ BEGIN
         condition_is_void boolean NOT NULL,
         event_table regclass NOT NULL REFERENCES pghistory.event_table,
         level text NOT NULL,
+        since timestamp with time zone NOT NULL DEFAULT transaction_timestamp(),
+        since_xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
         PRIMARY KEY ("table", label)
     );
     COMMENT ON TABLE pghistory.tracker IS 'The registry of trackers, as pghistory.track() was told. Read pghistory.trackers() instead.';
+    COMMENT ON COLUMN pghistory.tracker.since IS
+        'From when on the tracker has recorded what it records now.';
     COMMENT ON COLUMN pghistory.tracker.condition_columns IS
         'The columns that the condition names: number, name and type.';
     COMMENT ON COLUMN pghistory.tracker.condition_objects IS
@@ -882,7 +933,7 @@ CREATE VIEW pghistory._request AS
      WHERE false;
 
 -- Permits to write one event by hand: given by create_event() and used up at once.
-CREATE UNLOGGED TABLE pghistory._permit (
+CREATE UNLOGGED TABLE IF NOT EXISTS pghistory._permit (
     xid xid8 NOT NULL,
     event_table regclass NOT NULL,
     label text NOT NULL
@@ -916,6 +967,18 @@ BEGIN
     END IF;
     RETURN NEW;
 END
+$function$;
+
+-- Do two definitions of a tracker record the same events? Names may differ: what is renamed is followed.
+CREATE FUNCTION pghistory._records_the_same(one jsonb, other jsonb)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT bool_and(one -> key IS NOT DISTINCT FROM other -> key)
+      FROM unnest(ARRAY['kind', 'field_numbers', 'exclude_numbers', 'condition_is_void', 'event_table']) AS key
+   HAVING (one ->> 'condition' IS NULL) = (other ->> 'condition' IS NULL)
 $function$;
 
 CREATE FUNCTION pghistory._apply_request()
@@ -953,11 +1016,28 @@ BEGIN
     WHEN 'save function' THEN
         UPDATE pghistory.event_table SET by_hand = details ->> 'by_hand' WHERE event_table = NEW.event_table;
     WHEN 'save columns' THEN
-        DELETE FROM pghistory.event_column AS c
-         WHERE c.event_table = NEW.event_table AND NOT details @> jsonb_build_array(to_jsonb(c) - 'event_table');
-        INSERT INTO pghistory.event_column (event_table, column_name, table_column_name, table_column_number)
-        SELECT NEW.event_table, d.column_name, d.table_column_name, d.table_column_number
-          FROM jsonb_to_recordset(details) AS d(column_name name, table_column_name name, table_column_number smallint)
+        WITH changed AS (
+            DELETE FROM pghistory.event_column AS c
+             WHERE c.event_table = NEW.event_table
+               AND NOT EXISTS (SELECT FROM jsonb_to_recordset(details)
+                                   AS d(column_name name, table_column_name name, table_column_number smallint)
+                                WHERE (d.column_name, d.table_column_name, d.table_column_number)
+                                      = (c.column_name, c.table_column_name, c.table_column_number))
+            RETURNING *
+        )
+        INSERT INTO pghistory.event_column
+            (event_table, column_name, table_column_name, table_column_number, added_after, added_at, added_xid, missing_value)
+        SELECT NEW.event_table, d.column_name, d.table_column_name, d.table_column_number,
+               COALESCE(c.added_after, d.added_after),
+               CASE WHEN c.added_after IS NOT NULL THEN c.added_at
+                    WHEN d.added_after IS NOT NULL THEN transaction_timestamp() END,
+               CASE WHEN c.added_after IS NOT NULL THEN c.added_xid
+                    WHEN d.added_after IS NOT NULL THEN pg_current_xact_id() END,
+               COALESCE(c.missing_value, d.missing_value)
+          FROM jsonb_to_recordset(details)
+                   AS d(column_name name, table_column_name name, table_column_number smallint, added_after bigint,
+                        missing_value text)
+               LEFT JOIN changed AS c ON c.table_column_number = d.table_column_number OR c.column_name = d.column_name
         ON CONFLICT DO NOTHING;
     WHEN 'save tracker' THEN
         INSERT INTO pghistory.tracker AS t
@@ -976,8 +1056,13 @@ BEGIN
                condition_is_row_level = EXCLUDED.condition_is_row_level,
                condition_columns = EXCLUDED.condition_columns, condition_objects = EXCLUDED.condition_objects,
                condition_is_void = EXCLUDED.condition_is_void,
-               event_table = EXCLUDED.event_table, level = EXCLUDED.level
-         WHERE to_jsonb(t) - 'ordinal' IS DISTINCT FROM to_jsonb(EXCLUDED) - 'ordinal';
+               event_table = EXCLUDED.event_table, level = EXCLUDED.level,
+               since = CASE WHEN pghistory._records_the_same(to_jsonb(t), to_jsonb(EXCLUDED)) THEN t.since
+                            ELSE EXCLUDED.since END,
+               since_xid = CASE WHEN pghistory._records_the_same(to_jsonb(t), to_jsonb(EXCLUDED)) THEN t.since_xid
+                                ELSE EXCLUDED.since_xid END
+         WHERE to_jsonb(t) - ARRAY['ordinal', 'since', 'since_xid']
+               IS DISTINCT FROM to_jsonb(EXCLUDED) - ARRAY['ordinal', 'since', 'since_xid'];
     WHEN 'remove tracker' THEN
         DELETE FROM pghistory.tracker WHERE "table" = NEW."table" AND label = details ->> 'label';
     WHEN 'forget event table' THEN
@@ -997,6 +1082,28 @@ CREATE TRIGGER "1 check" INSTEAD OF INSERT ON pghistory._request
     FOR EACH ROW EXECUTE FUNCTION pghistory._check_request();
 CREATE TRIGGER "2 apply" INSTEAD OF INSERT ON pghistory._request
     FOR EACH ROW EXECUTE FUNCTION pghistory._apply_request();
+
+-- Takes the permit that create_event() was given for one event, or refuses.
+CREATE FUNCTION pghistory._use_permit(event_table text, label text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    DELETE FROM pghistory._permit AS p
+     WHERE p.ctid = (SELECT q.ctid FROM pghistory._permit AS q
+                      WHERE q.xid = pg_current_xact_id()
+                        AND q.event_table = _use_permit.event_table::regclass
+                        AND q.label = _use_permit.label
+                      LIMIT 1);
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'events are written by hand with pghistory.create_event() only'
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Call pghistory.create_event().';
+    END IF;
+END
+$function$;
 
 -- what is tracked
 -- Refusals: what track() and its fellows do not accept, said before anything is done.
@@ -1731,26 +1838,22 @@ AS $function$
 DECLARE
     relation CONSTANT text := pghistory._table_name(event_table);
     columns CONSTANT name[] := pghistory._object_columns(obj_key);
-    btree CONSTANT text := format('CREATE INDEX ON %s (%s, pgh_id)', relation,
-                                  (SELECT string_agg(quote_ident(field), ', ') FROM unnest(columns) AS field));
-    hash CONSTANT text := format('CREATE INDEX ON %s USING hash (%s)', relation, quote_ident(columns[1]));
-    definition text;
 BEGIN
-    -- The first of these that the types allow, or none.
-    FOREACH definition IN ARRAY CASE
-        WHEN obj_key = '{}' THEN '{}'
-        WHEN pghistory._has_index("table", obj_key) OR NOT EXISTS (
-             SELECT FROM pghistory._columns("table") AS c WHERE c.name = ANY (obj_key) AND NOT c.fixed_size)
-        THEN ARRAY[btree, hash]
-        ELSE ARRAY[hash] END
-    LOOP
-        BEGIN
-            EXECUTE definition;
-            EXIT;
-        EXCEPTION WHEN undefined_object THEN
-            CONTINUE;
-        END;
-    END LOOP;
+    IF obj_key <> '{}' THEN
+        IF NOT EXISTS (
+               SELECT FROM pghistory._columns("table") AS c
+                WHERE c.name = ANY (obj_key)
+                  AND NOT (pghistory._is_indexable(c.type_id, 'btree')
+                           AND (c.fixed_size OR pghistory._has_index("table", obj_key))))
+        THEN
+            EXECUTE format('CREATE INDEX ON %s (%s, pgh_id)', relation,
+                           (SELECT string_agg(quote_ident(field), ', ') FROM unnest(columns) AS field));
+        ELSIF (SELECT pghistory._is_indexable(c.type_id, 'hash') FROM pghistory._columns("table") AS c
+                WHERE c.name = obj_key[1])
+        THEN
+            EXECUTE format('CREATE INDEX ON %s USING hash (%I)', relation, columns[1]);
+        END IF;
+    END IF;
     IF context <> 'none' THEN
         EXECUTE format('CREATE INDEX ON %s (pgh_context_id) WHERE pgh_context_id IS NOT NULL', relation);
     END IF;
@@ -2701,6 +2804,19 @@ AS $function$
                 ORDER BY k.place) END
 $function$;
 
+CREATE FUNCTION pghistory._last_event(event_table regclass)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    last_id bigint;
+BEGIN
+    EXECUTE format('SELECT max(pgh_id) FROM %s', pghistory._table_name(event_table)) INTO last_id;
+    RETURN COALESCE(last_id, 0);
+END
+$function$;
+
 -- The columns that events hold follow those of the table. Says whether one changed its type.
 CREATE FUNCTION pghistory._follow_columns("table" regclass, event_table regclass, same_origin boolean)
  RETURNS boolean
@@ -2760,7 +2876,9 @@ BEGIN
         PERFORM pghistory._ensure_column(event_table, this.name, this.type_id, this.type_modifier, this.collation_id);
         PERFORM pghistory._copy_storage(event_table, this.name, "table", this.name);
         mapped := mapped || jsonb_build_object(
-            'column_name', this.name, 'table_column_name', this.name, 'table_column_number', this.number);
+            'column_name', this.name, 'table_column_name', this.name, 'table_column_number', this.number,
+            'added_after', pghistory._last_event(event_table),
+            'missing_value', pghistory._missing_value("table", this.number));
     END LOOP;
 
     INSERT INTO pghistory._request VALUES ('save columns', "table", event_table, mapped);
@@ -3287,7 +3405,14 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.track(regclass, text, text, text[], text, text[], text, text[], text, text, boolean, text, text, interval) IS
-    'Records what happens to the rows of a table from now on, as events with this label, and returns the event table. Kinds: snapshot, after_insert, after_insert_or_update, before_update, after_update, before_delete, before_truncate, history, event. fields or exclude choose the columns, condition the rows: an SQL boolean over OLD and NEW. The same call again changes nothing; another definition for the same label replaces the tracker.';
+    'Records what happens to the rows of a table from now on, as events with this label, and returns the event table. '
+    'Kinds: snapshot, after_insert, after_insert_or_update, before_update, after_update, before_delete, before_truncate, '
+    'history, event. fields or exclude choose the columns (fields => ''{}'' only that something happened), condition the '
+    'rows: an SQL boolean over OLD and NEW. event_table names where events go, obj_key the columns that name the object '
+    '(by default the primary key; ''{}'' none); obj_fk (cascade, restrict, set null) makes that a real foreign key. context '
+    'is reference (events refer to pghistory.context), inline (they hold it) or none. append_only refuses changes of events. '
+    'level is auto, row or statement. The same call again changes nothing; another definition for the same label replaces '
+    'the tracker.';
 
 CREATE FUNCTION pghistory.create_event_table(
     "table" regclass,
@@ -3508,28 +3633,6 @@ AS $function$
       FROM jsonb_each_text(identity) AS i JOIN pghistory._columns("table") AS c ON c.name = i.key
 $function$;
 -- Events written by hand.
-
--- Takes the permit that create_event() was given for one event, or refuses.
-CREATE FUNCTION pghistory._use_permit(event_table text, label text)
- RETURNS void
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-BEGIN
-    DELETE FROM pghistory._permit AS p
-     WHERE p.ctid = (SELECT q.ctid FROM pghistory._permit AS q
-                      WHERE q.xid = pg_current_xact_id()
-                        AND q.event_table = _use_permit.event_table::regclass
-                        AND q.label = _use_permit.label
-                      LIMIT 1);
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'events are written by hand with pghistory.create_event() only'
-            USING ERRCODE = 'insufficient_privilege',
-                  HINT = 'Call pghistory.create_event().';
-    END IF;
-END
-$function$;
 
 -- The table among this one and those it is a partition or a child of that has the label.
 CREATE FUNCTION pghistory._table_with_label("table" regclass, label text)
@@ -4065,6 +4168,9 @@ BEGIN
             || ') EXECUTE FUNCTION pghistory._after_ddl()';
     CREATE EVENT TRIGGER pghistory_after_drop ON sql_drop
         EXECUTE FUNCTION pghistory._after_drop();
+    COMMENT ON EVENT TRIGGER pghistory_before_ddl IS 'Prepares the history of tracked tables for DDL.';
+    COMMENT ON EVENT TRIGGER pghistory_after_ddl IS 'Makes event tables and triggers follow DDL on tracked tables.';
+    COMMENT ON EVENT TRIGGER pghistory_after_drop IS 'Ends tracking where tables, event tables or what conditions name are dropped.';
 EXCEPTION WHEN insufficient_privilege THEN
     RAISE WARNING 'event triggers may not be created here: call pghistory.sync() after DDL on tracked tables'
         USING ERRCODE = 'insufficient_privilege',
@@ -4132,10 +4238,11 @@ GRANT EXECUTE ON FUNCTION
 -- the extension's owner, _attach_context, _read_inline_context and _use_permit, look at the caller's own transaction only.
 
 GRANT EXECUTE ON FUNCTION  -- catalog.sql
-    pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._base_type, pghistory._event_type,
-    pghistory._holds, pghistory._primary_key, pghistory._key_followers, pghistory._has_row_triggers,
-    pghistory._may_not_fit, pghistory._has_index, pghistory._row_level_reason, pghistory._partition_tree,
-    pghistory._partition_root, pghistory._equality_operator, pghistory._origin
+    pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._missing_value, pghistory._base_type,
+    pghistory._event_type, pghistory._holds, pghistory._primary_key, pghistory._key_followers,
+    pghistory._has_row_triggers, pghistory._may_not_fit, pghistory._is_indexable, pghistory._has_index,
+    pghistory._row_level_reason, pghistory._partition_tree, pghistory._partition_root,
+    pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- names.sql
@@ -4151,6 +4258,10 @@ GRANT EXECUTE ON FUNCTION  -- context.sql
     pghistory._read_context, pghistory._capturing, pghistory._session_facts, pghistory._attach_context,
     pghistory._context_id, pghistory._read_inline_context, pghistory._inline_context_id, pghistory._inline_context,
     pghistory._checked_metadata
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- requests.sql
+    pghistory._use_permit
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- checks.sql
@@ -4188,9 +4299,9 @@ GRANT EXECUTE ON FUNCTION  -- triggers.sql
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
     pghistory._execute_as_owner, pghistory._set_aside, pghistory._retype_column, pghistory._ensure_column,
-    pghistory._rename_columns, pghistory._current_names, pghistory._follow_columns, pghistory._follow_key,
-    pghistory._fill_key, pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
-    pghistory._follow_event_table, pghistory._follow_table
+    pghistory._rename_columns, pghistory._current_names, pghistory._last_event, pghistory._follow_columns,
+    pghistory._follow_key, pghistory._fill_key, pghistory._condition_renames, pghistory._column_numbers,
+    pghistory._follow_trackers, pghistory._follow_event_table, pghistory._follow_table
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- track.sql
@@ -4204,7 +4315,7 @@ GRANT EXECUTE ON FUNCTION  -- objects.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- create_event.sql
-    pghistory._use_permit, pghistory._table_with_label
+    pghistory._table_with_label
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- upkeep.sql

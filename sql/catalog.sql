@@ -42,6 +42,16 @@ AS $function$
      ORDER BY attnum
 $function$;
 
+-- The value of a column that was added with a constant default, in the rows that were there.
+CREATE OR REPLACE FUNCTION pghistory._missing_value("table" regclass, number smallint)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT (attmissingval::text::text[])[1] FROM pg_attribute WHERE attrelid = "table" AND attnum = number AND atthasmissing
+$function$;
+
 -- What a domain is made of, and whether it refuses null; any other type is made of itself.
 CREATE OR REPLACE FUNCTION pghistory._base_type(
     INOUT type_id oid, INOUT type_modifier integer, OUT refuses_null boolean)
@@ -148,6 +158,35 @@ AS $function$
     SELECT COALESCE(sum(CASE WHEN attlen > 0 THEN attlen + 3 ELSE 18 END), 0) + 200 > current_setting('block_size')::integer
       FROM pg_attribute
      WHERE attrelid = "table" AND attnum > 0 AND NOT attisdropped
+$function$;
+
+-- Can values of the type be kept in an index of this method ("btree", "hash")? Arrays and rows can if what is in them can.
+CREATE OR REPLACE FUNCTION pghistory._is_indexable(type_id oid, method name)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this pg_type;
+BEGIN
+    SELECT * INTO this FROM pg_type WHERE oid = (pghistory._base_type(type_id, -1)).type_id;
+    IF this.typcategory = 'A' AND this.typelem <> 0 THEN
+        RETURN pghistory._is_indexable(this.typelem, method);
+    ELSIF this.typtype = 'c' THEN
+        RETURN NOT EXISTS (SELECT FROM pg_attribute
+                            WHERE attrelid = this.typrelid AND attnum > 0 AND NOT attisdropped
+                              AND NOT pghistory._is_indexable(atttypid, method));
+    END IF;
+    RETURN EXISTS (
+        SELECT FROM pg_opclass AS c JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = method
+         WHERE c.opcdefault
+           AND (c.opcintype = this.oid
+                OR this.typtype = 'e' AND c.opcintype = 'anyenum'::regtype
+                OR this.typtype IN ('r', 'm') AND c.opcintype IN ('anyrange'::regtype, 'anymultirange'::regtype)
+                OR EXISTS (SELECT FROM pg_cast
+                            WHERE castsource = this.oid AND casttarget = c.opcintype AND castmethod = 'b')));
+END
 $function$;
 
 -- Is there a btree index on these columns already? Then their values fit one.

@@ -1,27 +1,5 @@
 -- Events written by hand.
 
--- Takes the permit that create_event() was given for one event, or refuses.
-CREATE OR REPLACE FUNCTION pghistory._use_permit(event_table text, label text)
- RETURNS void
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-BEGIN
-    DELETE FROM pghistory._permit AS p
-     WHERE p.ctid = (SELECT q.ctid FROM pghistory._permit AS q
-                      WHERE q.xid = pg_current_xact_id()
-                        AND q.event_table = _use_permit.event_table::regclass
-                        AND q.label = _use_permit.label
-                      LIMIT 1);
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'events are written by hand with pghistory.create_event() only'
-            USING ERRCODE = 'insufficient_privilege',
-                  HINT = 'Call pghistory.create_event().';
-    END IF;
-END
-$function$;
-
 -- The table among this one and those it is a partition or a child of that has the label.
 CREATE OR REPLACE FUNCTION pghistory._table_with_label("table" regclass, label text)
  RETURNS regclass

@@ -179,26 +179,22 @@ AS $function$
 DECLARE
     relation CONSTANT text := pghistory._table_name(event_table);
     columns CONSTANT name[] := pghistory._object_columns(obj_key);
-    btree CONSTANT text := format('CREATE INDEX ON %s (%s, pgh_id)', relation,
-                                  (SELECT string_agg(quote_ident(field), ', ') FROM unnest(columns) AS field));
-    hash CONSTANT text := format('CREATE INDEX ON %s USING hash (%s)', relation, quote_ident(columns[1]));
-    definition text;
 BEGIN
-    -- The first of these that the types allow, or none.
-    FOREACH definition IN ARRAY CASE
-        WHEN obj_key = '{}' THEN '{}'
-        WHEN pghistory._has_index("table", obj_key) OR NOT EXISTS (
-             SELECT FROM pghistory._columns("table") AS c WHERE c.name = ANY (obj_key) AND NOT c.fixed_size)
-        THEN ARRAY[btree, hash]
-        ELSE ARRAY[hash] END
-    LOOP
-        BEGIN
-            EXECUTE definition;
-            EXIT;
-        EXCEPTION WHEN undefined_object THEN
-            CONTINUE;
-        END;
-    END LOOP;
+    IF obj_key <> '{}' THEN
+        IF NOT EXISTS (
+               SELECT FROM pghistory._columns("table") AS c
+                WHERE c.name = ANY (obj_key)
+                  AND NOT (pghistory._is_indexable(c.type_id, 'btree')
+                           AND (c.fixed_size OR pghistory._has_index("table", obj_key))))
+        THEN
+            EXECUTE format('CREATE INDEX ON %s (%s, pgh_id)', relation,
+                           (SELECT string_agg(quote_ident(field), ', ') FROM unnest(columns) AS field));
+        ELSIF (SELECT pghistory._is_indexable(c.type_id, 'hash') FROM pghistory._columns("table") AS c
+                WHERE c.name = obj_key[1])
+        THEN
+            EXECUTE format('CREATE INDEX ON %s USING hash (%I)', relation, columns[1]);
+        END IF;
+    END IF;
     IF context <> 'none' THEN
         EXECUTE format('CREATE INDEX ON %s (pgh_context_id) WHERE pgh_context_id IS NOT NULL', relation);
     END IF;

@@ -228,6 +228,9 @@ BEGIN
             || ') EXECUTE FUNCTION pghistory._after_ddl()';
     CREATE EVENT TRIGGER pghistory_after_drop ON sql_drop
         EXECUTE FUNCTION pghistory._after_drop();
+    COMMENT ON EVENT TRIGGER pghistory_before_ddl IS 'Prepares the history of tracked tables for DDL.';
+    COMMENT ON EVENT TRIGGER pghistory_after_ddl IS 'Makes event tables and triggers follow DDL on tracked tables.';
+    COMMENT ON EVENT TRIGGER pghistory_after_drop IS 'Ends tracking where tables, event tables or what conditions name are dropped.';
 EXCEPTION WHEN insufficient_privilege THEN
     RAISE WARNING 'event triggers may not be created here: call pghistory.sync() after DDL on tracked tables'
         USING ERRCODE = 'insufficient_privilege',

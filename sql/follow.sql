@@ -137,6 +137,19 @@ AS $function$
                 ORDER BY k.place) END
 $function$;
 
+CREATE OR REPLACE FUNCTION pghistory._last_event(event_table regclass)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    last_id bigint;
+BEGIN
+    EXECUTE format('SELECT max(pgh_id) FROM %s', pghistory._table_name(event_table)) INTO last_id;
+    RETURN COALESCE(last_id, 0);
+END
+$function$;
+
 -- The columns that events hold follow those of the table. Says whether one changed its type.
 CREATE OR REPLACE FUNCTION pghistory._follow_columns("table" regclass, event_table regclass, same_origin boolean)
  RETURNS boolean
@@ -196,7 +209,9 @@ BEGIN
         PERFORM pghistory._ensure_column(event_table, this.name, this.type_id, this.type_modifier, this.collation_id);
         PERFORM pghistory._copy_storage(event_table, this.name, "table", this.name);
         mapped := mapped || jsonb_build_object(
-            'column_name', this.name, 'table_column_name', this.name, 'table_column_number', this.number);
+            'column_name', this.name, 'table_column_name', this.name, 'table_column_number', this.number,
+            'added_after', pghistory._last_event(event_table),
+            'missing_value', pghistory._missing_value("table", this.number));
     END LOOP;
 
     INSERT INTO pghistory._request VALUES ('save columns', "table", event_table, mapped);

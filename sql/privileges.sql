@@ -22,10 +22,11 @@ GRANT EXECUTE ON FUNCTION
 -- the extension's owner, _attach_context, _read_inline_context and _use_permit, look at the caller's own transaction only.
 
 GRANT EXECUTE ON FUNCTION  -- catalog.sql
-    pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._base_type, pghistory._event_type,
-    pghistory._holds, pghistory._primary_key, pghistory._key_followers, pghistory._has_row_triggers,
-    pghistory._may_not_fit, pghistory._has_index, pghistory._row_level_reason, pghistory._partition_tree,
-    pghistory._partition_root, pghistory._equality_operator, pghistory._origin
+    pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._missing_value, pghistory._base_type,
+    pghistory._event_type, pghistory._holds, pghistory._primary_key, pghistory._key_followers,
+    pghistory._has_row_triggers, pghistory._may_not_fit, pghistory._is_indexable, pghistory._has_index,
+    pghistory._row_level_reason, pghistory._partition_tree, pghistory._partition_root,
+    pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- names.sql
@@ -41,6 +42,10 @@ GRANT EXECUTE ON FUNCTION  -- context.sql
     pghistory._read_context, pghistory._capturing, pghistory._session_facts, pghistory._attach_context,
     pghistory._context_id, pghistory._read_inline_context, pghistory._inline_context_id, pghistory._inline_context,
     pghistory._checked_metadata
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- requests.sql
+    pghistory._use_permit
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- checks.sql
@@ -78,9 +83,9 @@ GRANT EXECUTE ON FUNCTION  -- triggers.sql
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
     pghistory._execute_as_owner, pghistory._set_aside, pghistory._retype_column, pghistory._ensure_column,
-    pghistory._rename_columns, pghistory._current_names, pghistory._follow_columns, pghistory._follow_key,
-    pghistory._fill_key, pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
-    pghistory._follow_event_table, pghistory._follow_table
+    pghistory._rename_columns, pghistory._current_names, pghistory._last_event, pghistory._follow_columns,
+    pghistory._follow_key, pghistory._fill_key, pghistory._condition_renames, pghistory._column_numbers,
+    pghistory._follow_trackers, pghistory._follow_event_table, pghistory._follow_table
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- track.sql
@@ -94,7 +99,7 @@ GRANT EXECUTE ON FUNCTION  -- objects.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- create_event.sql
-    pghistory._use_permit, pghistory._table_with_label
+    pghistory._table_with_label
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- upkeep.sql

@@ -7,7 +7,7 @@ CREATE OR REPLACE VIEW pghistory._request AS
      WHERE false;
 
 -- Permits to write one event by hand: given by create_event() and used up at once.
-CREATE UNLOGGED TABLE pghistory._permit (
+CREATE UNLOGGED TABLE IF NOT EXISTS pghistory._permit (
     xid xid8 NOT NULL,
     event_table regclass NOT NULL,
     label text NOT NULL
@@ -41,6 +41,18 @@ BEGIN
     END IF;
     RETURN NEW;
 END
+$function$;
+
+-- Do two definitions of a tracker record the same events? Names may differ: what is renamed is followed.
+CREATE OR REPLACE FUNCTION pghistory._records_the_same(one jsonb, other jsonb)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT bool_and(one -> key IS NOT DISTINCT FROM other -> key)
+      FROM unnest(ARRAY['kind', 'field_numbers', 'exclude_numbers', 'condition_is_void', 'event_table']) AS key
+   HAVING (one ->> 'condition' IS NULL) = (other ->> 'condition' IS NULL)
 $function$;
 
 CREATE OR REPLACE FUNCTION pghistory._apply_request()
@@ -78,11 +90,28 @@ BEGIN
     WHEN 'save function' THEN
         UPDATE pghistory.event_table SET by_hand = details ->> 'by_hand' WHERE event_table = NEW.event_table;
     WHEN 'save columns' THEN
-        DELETE FROM pghistory.event_column AS c
-         WHERE c.event_table = NEW.event_table AND NOT details @> jsonb_build_array(to_jsonb(c) - 'event_table');
-        INSERT INTO pghistory.event_column (event_table, column_name, table_column_name, table_column_number)
-        SELECT NEW.event_table, d.column_name, d.table_column_name, d.table_column_number
-          FROM jsonb_to_recordset(details) AS d(column_name name, table_column_name name, table_column_number smallint)
+        WITH changed AS (
+            DELETE FROM pghistory.event_column AS c
+             WHERE c.event_table = NEW.event_table
+               AND NOT EXISTS (SELECT FROM jsonb_to_recordset(details)
+                                   AS d(column_name name, table_column_name name, table_column_number smallint)
+                                WHERE (d.column_name, d.table_column_name, d.table_column_number)
+                                      = (c.column_name, c.table_column_name, c.table_column_number))
+            RETURNING *
+        )
+        INSERT INTO pghistory.event_column
+            (event_table, column_name, table_column_name, table_column_number, added_after, added_at, added_xid, missing_value)
+        SELECT NEW.event_table, d.column_name, d.table_column_name, d.table_column_number,
+               COALESCE(c.added_after, d.added_after),
+               CASE WHEN c.added_after IS NOT NULL THEN c.added_at
+                    WHEN d.added_after IS NOT NULL THEN transaction_timestamp() END,
+               CASE WHEN c.added_after IS NOT NULL THEN c.added_xid
+                    WHEN d.added_after IS NOT NULL THEN pg_current_xact_id() END,
+               COALESCE(c.missing_value, d.missing_value)
+          FROM jsonb_to_recordset(details)
+                   AS d(column_name name, table_column_name name, table_column_number smallint, added_after bigint,
+                        missing_value text)
+               LEFT JOIN changed AS c ON c.table_column_number = d.table_column_number OR c.column_name = d.column_name
         ON CONFLICT DO NOTHING;
     WHEN 'save tracker' THEN
         INSERT INTO pghistory.tracker AS t
@@ -101,8 +130,13 @@ BEGIN
                condition_is_row_level = EXCLUDED.condition_is_row_level,
                condition_columns = EXCLUDED.condition_columns, condition_objects = EXCLUDED.condition_objects,
                condition_is_void = EXCLUDED.condition_is_void,
-               event_table = EXCLUDED.event_table, level = EXCLUDED.level
-         WHERE to_jsonb(t) - 'ordinal' IS DISTINCT FROM to_jsonb(EXCLUDED) - 'ordinal';
+               event_table = EXCLUDED.event_table, level = EXCLUDED.level,
+               since = CASE WHEN pghistory._records_the_same(to_jsonb(t), to_jsonb(EXCLUDED)) THEN t.since
+                            ELSE EXCLUDED.since END,
+               since_xid = CASE WHEN pghistory._records_the_same(to_jsonb(t), to_jsonb(EXCLUDED)) THEN t.since_xid
+                                ELSE EXCLUDED.since_xid END
+         WHERE to_jsonb(t) - ARRAY['ordinal', 'since', 'since_xid']
+               IS DISTINCT FROM to_jsonb(EXCLUDED) - ARRAY['ordinal', 'since', 'since_xid'];
     WHEN 'remove tracker' THEN
         DELETE FROM pghistory.tracker WHERE "table" = NEW."table" AND label = details ->> 'label';
     WHEN 'forget event table' THEN
@@ -118,7 +152,29 @@ BEGIN
 END
 $function$;
 
-CREATE TRIGGER "1 check" INSTEAD OF INSERT ON pghistory._request
+CREATE OR REPLACE TRIGGER "1 check" INSTEAD OF INSERT ON pghistory._request
     FOR EACH ROW EXECUTE FUNCTION pghistory._check_request();
-CREATE TRIGGER "2 apply" INSTEAD OF INSERT ON pghistory._request
+CREATE OR REPLACE TRIGGER "2 apply" INSTEAD OF INSERT ON pghistory._request
     FOR EACH ROW EXECUTE FUNCTION pghistory._apply_request();
+
+-- Takes the permit that create_event() was given for one event, or refuses.
+CREATE OR REPLACE FUNCTION pghistory._use_permit(event_table text, label text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    DELETE FROM pghistory._permit AS p
+     WHERE p.ctid = (SELECT q.ctid FROM pghistory._permit AS q
+                      WHERE q.xid = pg_current_xact_id()
+                        AND q.event_table = _use_permit.event_table::regclass
+                        AND q.label = _use_permit.label
+                      LIMIT 1);
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'events are written by hand with pghistory.create_event() only'
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Call pghistory.create_event().';
+    END IF;
+END
+$function$;

@@ -86,10 +86,18 @@ BEGIN
         column_name name NOT NULL,
         table_column_name name NOT NULL,
         table_column_number smallint NOT NULL,
+        added_after bigint,
+        added_at timestamp with time zone,
+        added_xid xid8,
+        missing_value text,
         PRIMARY KEY (event_table, column_name)
     );
     COMMENT ON TABLE pghistory.event_column IS
         'The registry of the columns of event tables: which column of the tracked table each one holds.';
+    COMMENT ON COLUMN pghistory.event_column.added_after IS
+        'The last event before the table got this column; null where it had it from the start.';
+    COMMENT ON COLUMN pghistory.event_column.missing_value IS
+        'What rows that were there when the table got this column have in it.';
 
     CREATE TABLE IF NOT EXISTS pghistory.tracker (
         "table" regclass NOT NULL,
@@ -107,9 +115,13 @@ BEGIN
         condition_is_void boolean NOT NULL,
         event_table regclass NOT NULL REFERENCES pghistory.event_table,
         level text NOT NULL,
+        since timestamp with time zone NOT NULL DEFAULT transaction_timestamp(),
+        since_xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
         PRIMARY KEY ("table", label)
     );
     COMMENT ON TABLE pghistory.tracker IS 'The registry of trackers, as pghistory.track() was told. Read pghistory.trackers() instead.';
+    COMMENT ON COLUMN pghistory.tracker.since IS
+        'From when on the tracker has recorded what it records now.';
     COMMENT ON COLUMN pghistory.tracker.condition_columns IS
         'The columns that the condition names: number, name and type.';
     COMMENT ON COLUMN pghistory.tracker.condition_objects IS

@@ -310,7 +310,14 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.track(regclass, text, text, text[], text, text[], text, text[], text, text, boolean, text, text, interval) IS
-    'Records what happens to the rows of a table from now on, as events with this label, and returns the event table. Kinds: snapshot, after_insert, after_insert_or_update, before_update, after_update, before_delete, before_truncate, history, event. fields or exclude choose the columns, condition the rows: an SQL boolean over OLD and NEW. The same call again changes nothing; another definition for the same label replaces the tracker.';
+    'Records what happens to the rows of a table from now on, as events with this label, and returns the event table. '
+    'Kinds: snapshot, after_insert, after_insert_or_update, before_update, after_update, before_delete, before_truncate, '
+    'history, event. fields or exclude choose the columns (fields => ''{}'' only that something happened), condition the '
+    'rows: an SQL boolean over OLD and NEW. event_table names where events go, obj_key the columns that name the object '
+    '(by default the primary key; ''{}'' none); obj_fk (cascade, restrict, set null) makes that a real foreign key. context '
+    'is reference (events refer to pghistory.context), inline (they hold it) or none. append_only refuses changes of events. '
+    'level is auto, row or statement. The same call again changes nothing; another definition for the same label replaces '
+    'the tracker.';
 
 CREATE OR REPLACE FUNCTION pghistory.create_event_table(
     "table" regclass,
