@@ -3,7 +3,8 @@
 -- pghistory: the history of rows, kept inside PostgreSQL.
 --
 -- The table of contents. `make build` puts these files together as the script that CREATE EXTENSION runs;
--- `psql -1 -f sql/pghistory.sql` installs the same without CREATE EXTENSION. A file calls only what stands above it.
+-- `psql -1 -f sql/pghistory.sql` installs the same without CREATE EXTENSION. A file calls only what
+-- stands above it.
 
 -- the ground
 -- The schema. It is no member of the extension, so that what people keep in it outlives DROP EXTENSION.
@@ -25,9 +26,11 @@ BEGIN
                    WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
                      AND refobjid = 'pghistory'::pg_catalog.regnamespace)
         THEN
-            RAISE EXCEPTION 'schema "pghistory" belongs to role "%" and is not empty', schema_owner::pg_catalog.regrole
+            RAISE EXCEPTION 'schema "pghistory" belongs to role "%" and is not empty',
+                    schema_owner::pg_catalog.regrole
                 USING ERRCODE = 'insufficient_privilege',
-                      HINT = 'Look at what it holds; then let its owner install, or take it: ALTER SCHEMA pghistory OWNER TO CURRENT_USER.';
+                      HINT = 'Look at what it holds; then let its owner install, or take it: '
+                             'ALTER SCHEMA pghistory OWNER TO CURRENT_USER.';
         END IF;
         ALTER SCHEMA pghistory OWNER TO CURRENT_USER;
     END IF;
@@ -86,7 +89,9 @@ CREATE FUNCTION pghistory._missing_value("table" regclass, number smallint)
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT (attmissingval::text::text[])[1] FROM pg_attribute WHERE attrelid = "table" AND attnum = number AND atthasmissing
+    SELECT (attmissingval::text::text[])[1]
+      FROM pg_attribute
+     WHERE attrelid = "table" AND attnum = number AND atthasmissing
 $function$;
 
 -- What a domain is made of, and whether it refuses null; any other type is made of itself.
@@ -111,8 +116,8 @@ BEGIN
 END
 $function$;
 
--- A type as a column of an event table has it: a domain that refuses null would refuse events that lack the column, so
--- that its base type stands in for it.
+-- A type as a column of an event table has it: a domain that refuses null would refuse events that lack the column,
+-- so that its base type stands in for it.
 CREATE FUNCTION pghistory._event_type(INOUT type_id oid, INOUT type_modifier integer)
  RETURNS record
  LANGUAGE sql
@@ -133,7 +138,8 @@ CREATE FUNCTION pghistory._holds(
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT EXISTS (
-        SELECT FROM pg_attribute AS a CROSS JOIN LATERAL pghistory._base_type(_holds.type_id, _holds.type_modifier) AS b
+        SELECT FROM pg_attribute AS a
+                    CROSS JOIN LATERAL pghistory._base_type(_holds.type_id, _holds.type_modifier) AS b
          WHERE a.attrelid = "table" AND a.attname = field AND NOT a.attisdropped AND a.attcollation = collation_id
            AND (a.atttypid = _holds.type_id AND a.atttypmod IN (_holds.type_modifier, -1)
                 OR a.atttypid = b.type_id AND a.atttypmod IN (b.type_modifier, -1)))
@@ -152,7 +158,8 @@ AS $function$
      WHERE i.indrelid = "table" AND i.indisprimary AND k.position <= i.indnkeyatts
 $function$;
 
--- The tables that are written to when a row of this one changes its key: those whose foreign keys point at it, and so on.
+-- The tables that are written to when a row of this one changes its key: those whose foreign keys point at it,
+-- and so on.
 CREATE FUNCTION pghistory._key_followers("table" regclass)
  RETURNS SETOF regclass
  LANGUAGE sql
@@ -160,11 +167,14 @@ CREATE FUNCTION pghistory._key_followers("table" regclass)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     WITH RECURSIVE follower AS (
-        SELECT conrelid FROM pg_constraint WHERE confrelid = "table" AND contype = 'f' AND confupdtype IN ('c', 'n', 'd')
+        SELECT conrelid
+          FROM pg_constraint
+         WHERE confrelid = "table" AND contype = 'f' AND confupdtype IN ('c', 'n', 'd')
         UNION
         SELECT c.conrelid
           FROM follower AS f
-               JOIN pg_constraint AS c ON c.confrelid = f.conrelid AND c.contype = 'f' AND c.confupdtype IN ('c', 'n', 'd')
+               JOIN pg_constraint AS c
+                 ON c.confrelid = f.conrelid AND c.contype = 'f' AND c.confupdtype IN ('c', 'n', 'd')
     )
     SELECT conrelid::regclass FROM follower
 $function$;
@@ -184,20 +194,22 @@ AS $function$
            AND NOT starts_with(tgname, '!pghistory ') AND NOT starts_with(tgname, '! pghistory '))
 $function$;
 
--- Could an event, which is wider than its row, be too wide for a page though the row was not? A value that is stored
--- elsewhere still takes its pointer's 18 bytes.
+-- Could an event, which is wider than its row, be too wide for a page though the row was not? A value that is
+-- stored elsewhere still takes its pointer's 18 bytes.
 CREATE FUNCTION pghistory._may_not_fit("table" regclass)
  RETURNS boolean
  LANGUAGE sql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT COALESCE(sum(CASE WHEN attlen > 0 THEN attlen + 3 ELSE 18 END), 0) + 200 > current_setting('block_size')::integer
+    SELECT COALESCE(sum(CASE WHEN attlen > 0 THEN attlen + 3 ELSE 18 END), 0) + 200
+           > current_setting('block_size')::integer
       FROM pg_attribute
      WHERE attrelid = "table" AND attnum > 0 AND NOT attisdropped
 $function$;
 
--- Can values of the type be kept in an index of this method ("btree", "hash")? Arrays and rows can if what is in them can.
+-- Can values of the type be kept in an index of this method ("btree", "hash")? Arrays and rows can
+-- if what is in them can.
 CREATE FUNCTION pghistory._is_indexable(type_id oid, method name)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -255,8 +267,10 @@ AS $function$
            WHEN c.relkind = 'f' THEN 'it is a foreign table'
            WHEN EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid) THEN 'other tables inherit from it'
            WHEN EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid) THEN 'it inherits from another table'
-           WHEN pghistory._may_not_fit(c.oid) THEN 'one row too wide for an event would take the others'' values along'
-           WHEN pghistory._has_row_triggers(c.oid) THEN 'it has AFTER ROW triggers of its own, which may write to it'
+           WHEN pghistory._may_not_fit(c.oid)
+           THEN 'one row too wide for an event would take the others'' values along'
+           WHEN pghistory._has_row_triggers(c.oid)
+           THEN 'it has AFTER ROW triggers of its own, which may write to it'
            WHEN operation = 'update' AND EXISTS (
                 SELECT FROM pghistory._key_followers(c.oid) AS follower
                  WHERE follower = c.oid OR pghistory._has_row_triggers(follower))
@@ -398,19 +412,21 @@ CREATE FUNCTION pghistory._is_reserved_name(field name)
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT field IN ('pgh_id', 'pgh_created_at', 'pgh_label', 'pgh_operation', 'pgh_xid', 'pgh_context_id', 'pgh_context',
-                     'pgh_row')
+    SELECT field IN ('pgh_id', 'pgh_created_at', 'pgh_label', 'pgh_operation', 'pgh_xid', 'pgh_context_id',
+                     'pgh_context', 'pgh_row')
         OR starts_with(field, 'pgh_obj_') OR starts_with(field, 'pgh_other_')
 $function$;
 
--- The function that writes to an event table when rows of the tracked table meet the operation, and its trigger's name.
+-- The function that writes to an event table when rows of the tracked table meet the operation,
+-- and its trigger's name.
 CREATE FUNCTION pghistory._trigger_function_name(event_table regclass, operation text, level text)
  RETURNS name
  LANGUAGE sql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT pghistory._fitting_name(relname, format('_%s_%s', operation, level)) FROM pg_class WHERE oid = event_table
+    SELECT pghistory._fitting_name(relname, format('_%s_%s', operation, level))
+      FROM pg_class WHERE oid = event_table
 $function$;
 
 -- Triggers fire in the order of their names. Ours come first: a trigger that writes to its own table again would
@@ -457,8 +473,9 @@ END
 $function$;
 
 -- what outlives the code; who and why; the one door to the registry
--- The tables that outlive the code: contexts and the registry. They are no members of the extension, so that pg_dump
--- carries them as what they are and DROP EXTENSION leaves them; one function creates or upgrades them, on first use.
+-- The tables that outlive the code: contexts and the registry. They are no members of the extension, so that
+-- pg_dump carries them as what they are and DROP EXTENSION leaves them; one function creates or upgrades them,
+-- on first use.
 
 -- Are all of them there? A restore makes them one by one.
 CREATE FUNCTION pghistory._has_state()
@@ -468,8 +485,8 @@ CREATE FUNCTION pghistory._has_state()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT bool_and(to_regclass(name) IS NOT NULL)
-      FROM unnest(ARRAY['pghistory.context_part', 'pghistory.context', 'pghistory.event_table', 'pghistory.event_column',
-                        'pghistory.tracker', 'pghistory.capture_key']) AS name
+      FROM unnest(ARRAY['pghistory.context_part', 'pghistory.context', 'pghistory.event_table',
+                        'pghistory.event_column', 'pghistory.tracker', 'pghistory.capture_key']) AS name
 $function$;
 
 CREATE FUNCTION pghistory._ensure_state()
@@ -498,13 +515,16 @@ BEGIN
     );
     CREATE INDEX IF NOT EXISTS context_part_xid_idx ON pghistory.context_part (xid);
     COMMENT ON TABLE pghistory.context_part IS
-        'What each transaction knew of its context when it wrote events. A transaction adds rows of its own and changes nobody else''s, so that transactions with one context never wait for each other. Read pghistory.context instead.';
+        'What each transaction knew of its context when it wrote events. A transaction adds rows of its own and '
+        'changes nobody else''s, so that transactions with one context never wait for each other. Read '
+        'pghistory.context instead.';
     COMMENT ON COLUMN pghistory.context_part.session IS
         'What pghistory.capture() asked to be kept about the transaction.';
 
     CREATE OR REPLACE VIEW pghistory.context AS
         SELECT id,
-               COALESCE(jsonb_object_agg(key, value ORDER BY part) FILTER (WHERE key IS NOT NULL), '{}') AS metadata,
+               COALESCE(jsonb_object_agg(key, value ORDER BY part) FILTER (WHERE key IS NOT NULL), '{}')
+                   AS metadata,
                min(created_at) AS created_at,
                max(created_at) AS updated_at
           FROM pghistory.context_part
@@ -514,7 +534,8 @@ BEGIN
                    SELECT 'session', session WHERE session IS NOT NULL) AS fact ON true
          GROUP BY id;
     COMMENT ON VIEW pghistory.context IS
-        'One row for each context that had an event: its metadata, accumulated over all its transactions, later keys winning.';
+        'One row for each context that had an event: its metadata, accumulated over all its transactions, '
+        'later keys winning.';
 
     CREATE TABLE IF NOT EXISTS pghistory.event_table (
         event_table regclass PRIMARY KEY,
@@ -531,7 +552,8 @@ BEGIN
         by_hand text
     );
     COMMENT ON TABLE pghistory.event_table IS
-        'The registry of event tables: whose events each one holds, how they name the object and the context. The table is null once it has been dropped; its events stay.';
+        'The registry of event tables: whose events each one holds, how they name the object and the context. The '
+        'table is null once it has been dropped; its events stay.';
     COMMENT ON COLUMN pghistory.event_table.origin IS
         'The server and table that the attribute numbers in the registry belong to.';
     COMMENT ON COLUMN pghistory.event_table.obj_key_given IS
@@ -578,7 +600,8 @@ BEGIN
         since_xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
         PRIMARY KEY ("table", label)
     );
-    COMMENT ON TABLE pghistory.tracker IS 'The registry of trackers, as pghistory.track() was told. Read pghistory.trackers() instead.';
+    COMMENT ON TABLE pghistory.tracker IS
+        'The registry of trackers, as pghistory.track() was told. Read pghistory.trackers() instead.';
     COMMENT ON COLUMN pghistory.tracker.since IS
         'From when on the tracker has recorded what it records now.';
     COMMENT ON COLUMN pghistory.tracker.condition_columns IS
@@ -594,7 +617,8 @@ BEGIN
     COMMENT ON TABLE pghistory.capture_key IS 'What pghistory.capture() keeps about each transaction.';
 
     -- The registry is no secret; contexts are. Whoever owns the database can dump both.
-    GRANT SELECT ON pghistory.event_table, pghistory.event_column, pghistory.tracker, pghistory.capture_key TO PUBLIC;
+    GRANT SELECT ON pghistory.event_table, pghistory.event_column, pghistory.tracker, pghistory.capture_key
+       TO PUBLIC;
     GRANT SELECT ON SEQUENCE pghistory.tracker_ordinal_seq, pghistory.context_part_part_seq TO pg_database_owner;
     GRANT SELECT ON pghistory.context_part, pghistory.context TO pg_database_owner;
 END
@@ -686,7 +710,8 @@ DECLARE
     answer CONSTANT boolean := EXISTS (SELECT FROM pghistory.capture_key);
 BEGIN
     IF pghistory._capturing() IS DISTINCT FROM answer THEN
-        EXECUTE format('CREATE OR REPLACE FUNCTION pghistory._capturing() RETURNS boolean LANGUAGE sql STABLE AS %L',
+        EXECUTE format('CREATE OR REPLACE FUNCTION pghistory._capturing() '
+                       'RETURNS boolean LANGUAGE sql STABLE AS %L',
                        format(' SELECT %s ', answer::text));
     END IF;
 END
@@ -728,7 +753,8 @@ CREATE FUNCTION pghistory._transaction_context_id()
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT md5(concat_ws(' ', current_database(), pg_current_xact_id(), transaction_timestamp(), pg_backend_pid()))::uuid
+    SELECT md5(concat_ws(' ', current_database(), pg_current_xact_id(), transaction_timestamp(),
+                         pg_backend_pid()))::uuid
 $function$;
 
 -- The context of the event that is being written; its first event in a transaction writes it down.
@@ -745,8 +771,8 @@ DECLARE
     active record;
     facts jsonb;
 BEGIN
-    -- What was attached last is remembered in a setting that a rollback takes back together with the row. A writer can
-    -- forge it; where transactions must not stay anonymous, the table is asked.
+    -- What was attached last is remembered in a setting that a rollback takes back together with the row. A writer
+    -- can forge it; where transactions must not stay anonymous, the table is asked.
     IF NOT capturing AND current_setting('pghistory.attached', true) = settings THEN
         RETURN left(settings, strpos(settings, ' ') - 1);
     END IF;
@@ -857,7 +883,8 @@ BEGIN
 END
 $function$;
 
-CREATE FUNCTION pghistory.set_context(metadata jsonb DEFAULT '{}', id uuid DEFAULT NULL, is_local boolean DEFAULT true)
+CREATE FUNCTION pghistory.set_context(
+    metadata jsonb DEFAULT '{}', id uuid DEFAULT NULL, is_local boolean DEFAULT true)
  RETURNS uuid
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -883,7 +910,9 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.set_context(jsonb, uuid, boolean) IS
-    'Starts a context, or adds metadata (a JSON object; later keys win) to the one that is active, and returns its id. With is_local it lasts for the transaction; without, for the session: do not use that on pooled connections.';
+    'Starts a context, or adds metadata (a JSON object; later keys win) to the one that is active, and returns its '
+    'id. With is_local it lasts for the transaction; without, for the session: do not use that '
+    'on pooled connections.';
 
 CREATE FUNCTION pghistory.add_context(metadata jsonb)
  RETURNS uuid
@@ -901,7 +930,9 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.add_context(jsonb) IS
-    'Adds metadata (a JSON object; later keys win) to the active context and returns its id; without an active context does nothing and returns null. What is added after the last event is kept if the context had an event in this transaction.';
+    'Adds metadata (a JSON object; later keys win) to the active context and returns its id; without an active '
+    'context does nothing and returns null. What is added after the last event is kept if the context had an event '
+    'in this transaction.';
 
 CREATE FUNCTION pghistory.clear_context()
  RETURNS void
@@ -924,9 +955,9 @@ AS $function$
 $function$;
 COMMENT ON FUNCTION pghistory.current_context() IS
     'The id and the metadata of the active context; both null without one.';
--- The one door to the registry. Functions that run as their caller put what they ask for into a view; its first trigger
--- checks, as the caller, that he may, and its second does it, as the owner of the extension. A function could not do
--- both: a SECURITY DEFINER function cannot see who called it, and an ordinary one may not write.
+-- The one door to the registry. Functions that run as their caller put what they ask for into a view; its first
+-- trigger checks, as the caller, that he may, and its second does it, as the owner of the extension. A function
+-- could not do both: a SECURITY DEFINER function cannot see who called it, and an ordinary one may not write.
 
 CREATE VIEW pghistory._request AS
     SELECT NULL::text AS action, NULL::regclass AS "table", NULL::regclass AS event_table, NULL::jsonb AS details
@@ -998,13 +1029,13 @@ BEGIN
         -- Trackers of a table that is gone, where nothing told us.
         DELETE FROM pghistory.tracker AS t WHERE t.event_table = NEW.event_table AND t."table" <> NEW."table";
         INSERT INTO pghistory.event_table AS e
-            (event_table, "table", table_schema, table_name, origin, obj_key, obj_key_numbers, obj_key_given, obj_fk,
-             context, append_only)
-        SELECT NEW.event_table, NEW."table", n.nspname, c.relname, pghistory._origin(NEW."table"), d.obj_key, d.obj_key_numbers,
-               d.obj_key_given, d.obj_fk, d.context, d.append_only
+            (event_table, "table", table_schema, table_name, origin, obj_key, obj_key_numbers, obj_key_given,
+             obj_fk, context, append_only)
+        SELECT NEW.event_table, NEW."table", n.nspname, c.relname, pghistory._origin(NEW."table"),
+               d.obj_key, d.obj_key_numbers, d.obj_key_given, d.obj_fk, d.context, d.append_only
           FROM jsonb_to_record(details)
-                   AS d(obj_key name[], obj_key_numbers smallint[], obj_key_given boolean, obj_fk text, context text,
-                        append_only boolean),
+                   AS d(obj_key name[], obj_key_numbers smallint[], obj_key_given boolean, obj_fk text,
+                        context text, append_only boolean),
                pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
          WHERE c.oid = NEW."table"
         ON CONFLICT (event_table) DO UPDATE
@@ -1026,7 +1057,8 @@ BEGIN
             RETURNING *
         )
         INSERT INTO pghistory.event_column
-            (event_table, column_name, table_column_name, table_column_number, added_after, added_at, added_xid, missing_value)
+            (event_table, column_name, table_column_name, table_column_number, added_after, added_at, added_xid,
+             missing_value)
         SELECT NEW.event_table, d.column_name, d.table_column_name, d.table_column_number,
                COALESCE(c.added_after, d.added_after),
                CASE WHEN c.added_after IS NOT NULL THEN c.added_at
@@ -1037,12 +1069,13 @@ BEGIN
           FROM jsonb_to_recordset(details)
                    AS d(column_name name, table_column_name name, table_column_number smallint, added_after bigint,
                         missing_value text)
-               LEFT JOIN changed AS c ON c.table_column_number = d.table_column_number OR c.column_name = d.column_name
+               LEFT JOIN changed AS c
+                 ON c.table_column_number = d.table_column_number OR c.column_name = d.column_name
         ON CONFLICT DO NOTHING;
     WHEN 'save tracker' THEN
         INSERT INTO pghistory.tracker AS t
-            ("table", label, kind, fields, field_numbers, exclude, exclude_numbers, condition, condition_is_row_level,
-             condition_columns, condition_objects, condition_is_void, event_table, level)
+            ("table", label, kind, fields, field_numbers, exclude, exclude_numbers, condition,
+             condition_is_row_level, condition_columns, condition_objects, condition_is_void, event_table, level)
         SELECT NEW."table", d.label, d.kind, d.fields, d.field_numbers, d.exclude, d.exclude_numbers, d.condition,
                d.condition_is_row_level, d.condition_columns, d.condition_objects, d.condition_is_void,
                NEW.event_table, d.level
@@ -1052,8 +1085,8 @@ BEGIN
                         condition_columns jsonb, condition_objects jsonb, condition_is_void boolean, level text)
         ON CONFLICT ("table", label) DO UPDATE
            SET kind = EXCLUDED.kind, fields = EXCLUDED.fields, field_numbers = EXCLUDED.field_numbers,
-               exclude = EXCLUDED.exclude, exclude_numbers = EXCLUDED.exclude_numbers, condition = EXCLUDED.condition,
-               condition_is_row_level = EXCLUDED.condition_is_row_level,
+               exclude = EXCLUDED.exclude, exclude_numbers = EXCLUDED.exclude_numbers,
+               condition = EXCLUDED.condition, condition_is_row_level = EXCLUDED.condition_is_row_level,
                condition_columns = EXCLUDED.condition_columns, condition_objects = EXCLUDED.condition_objects,
                condition_is_void = EXCLUDED.condition_is_void,
                event_table = EXCLUDED.event_table, level = EXCLUDED.level,
@@ -1191,7 +1224,8 @@ BEGIN
     PERFORM pghistory._check_owner("table");
     SELECT name INTO reserved FROM pghistory._columns("table") WHERE pghistory._is_reserved_name(name) LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'table % has a column "%", a name that event tables need', pghistory._table_name("table"), reserved
+        RAISE EXCEPTION 'table % has a column "%", a name that event tables need',
+                pghistory._table_name("table"), reserved
             USING ERRCODE = 'reserved_name',
                   HINT = 'Rename the column.';
     END IF;
@@ -1212,7 +1246,8 @@ BEGIN
         IF field IS NULL OR field NOT IN (SELECT name FROM pghistory._columns("table")) THEN
             RAISE EXCEPTION 'table % has no column "%"', pghistory._table_name("table"), field
                 USING ERRCODE = 'undefined_column',
-                      HINT = 'Fields are named as the table''s columns are; generated columns are fields only if they are stored.';
+                      HINT = 'Fields are named as the table''s columns are; '
+                             'generated columns are fields only if they are stored.';
         END IF;
     END LOOP;
     RETURN CASE WHEN fields IS NOT NULL
@@ -1243,7 +1278,8 @@ END
 $function$;
 
 -- A foreign key from events to their object needs the object to be there.
-CREATE FUNCTION pghistory._check_foreign_key("table" regclass, obj_key name[], obj_fk text, append_only boolean)
+CREATE FUNCTION pghistory._check_foreign_key(
+    "table" regclass, obj_key name[], obj_fk text, append_only boolean)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1258,15 +1294,16 @@ BEGIN
     ELSIF append_only AND obj_fk <> 'restrict' THEN
         RAISE EXCEPTION 'an append-only event table cannot have obj_fk "%"', obj_fk
             USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Deleting an object would change its events. Use obj_fk => ''restrict'', or leave one of them out.';
+                  HINT = 'Deleting an object would change its events. '
+                         'Use obj_fk => ''restrict'', or leave one of them out.';
     END IF;
 END
 $function$;
--- Conditions: parsed by PostgreSQL when track() is called, and kept as the text that PostgreSQL makes of them, in which
--- every name is qualified.
+-- Conditions: parsed by PostgreSQL when track() is called, and kept as the text that PostgreSQL makes of them, in
+-- which every name is qualified.
 
--- The four changes. Over named fields they are plain comparisons by image; over the tracked fields, whichever these are
--- when an event is written, they are placeholders that the trigger function fills in.
+-- The four changes. Over named fields they are plain comparisons by image; over the tracked fields, whichever these
+-- are when an event is written, they are placeholders that the trigger function fills in.
 CREATE FUNCTION pghistory._row_of(image text, fields text[])
  RETURNS text
  LANGUAGE sql
@@ -1292,7 +1329,8 @@ AS $function$
                (SELECT format('(%s)',
                            string_agg(format('pg_catalog.record_image_%s(%s, %s)',
                                              CASE change WHEN 'all_change' THEN 'ne' ELSE 'eq' END,
-                                             pghistory._row_of('old', ARRAY[field]), pghistory._row_of('new', ARRAY[field])),
+                                             pghistory._row_of('old', ARRAY[field]),
+                                             pghistory._row_of('new', ARRAY[field])),
                                       CASE change WHEN 'all_change' THEN ' AND ' ELSE ' OR ' END ORDER BY position))
                   FROM unnest(fields) WITH ORDINALITY AS f(field, position))
            END
@@ -1335,7 +1373,8 @@ AS $function$
     SELECT COALESCE(pghistory._change_of('any_change', fields), 'pghistory._tracked_any_change(old, new)')
 $function$;
 COMMENT ON FUNCTION pghistory.any_change(text[]) IS
-    'The text of a condition for track(): true when the update changed any of the fields; without arguments, any of the tracked fields.';
+    'The text of a condition for track(): true when the update changed any of the fields; '
+    'without arguments, any of the tracked fields.';
 
 CREATE FUNCTION pghistory.all_change(VARIADIC fields text[] DEFAULT '{}')
  RETURNS text
@@ -1346,7 +1385,8 @@ AS $function$
     SELECT COALESCE(pghistory._change_of('all_change', fields), 'pghistory._tracked_all_change(old, new)')
 $function$;
 COMMENT ON FUNCTION pghistory.all_change(text[]) IS
-    'The text of a condition for track(): true when the update changed every one of the fields; without arguments, every tracked field.';
+    'The text of a condition for track(): true when the update changed every one of the fields; '
+    'without arguments, every tracked field.';
 
 CREATE FUNCTION pghistory.any_dont_change(VARIADIC fields text[] DEFAULT '{}')
  RETURNS text
@@ -1357,7 +1397,8 @@ AS $function$
     SELECT COALESCE(pghistory._change_of('any_dont_change', fields), 'pghistory._tracked_any_dont_change(old, new)')
 $function$;
 COMMENT ON FUNCTION pghistory.any_dont_change(text[]) IS
-    'The text of a condition for track(): true when the update left any of the fields as it was; without arguments, any of the tracked fields.';
+    'The text of a condition for track(): true when the update left any of the fields as it was; '
+    'without arguments, any of the tracked fields.';
 
 CREATE FUNCTION pghistory.all_dont_change(VARIADIC fields text[] DEFAULT '{}')
  RETURNS text
@@ -1368,7 +1409,8 @@ AS $function$
     SELECT COALESCE(pghistory._change_of('all_dont_change', fields), 'pghistory._tracked_all_dont_change(old, new)')
 $function$;
 COMMENT ON FUNCTION pghistory.all_dont_change(text[]) IS
-    'The text of a condition for track(): true when the update left every one of the fields as it was; without arguments, every tracked field.';
+    'The text of a condition for track(): true when the update left every one of the fields as it was; '
+    'without arguments, every tracked field.';
 
 -- The trigger function of the scratch trigger that conditions are parsed in.
 CREATE FUNCTION pghistory._parse_only()
@@ -1423,17 +1465,20 @@ AS $function$
             UNION ALL
             SELECT e.typnamespace, quote_ident(e.typname)
               FROM pg_type AS t
-                   JOIN pg_type AS e ON e.oid = CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem ELSE t.oid END
+                   JOIN pg_type AS e
+                     ON e.oid = CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem ELSE t.oid END
              WHERE class = 'pg_type' AND t.oid = id
             UNION ALL
             SELECT p.oprnamespace, p.oprname FROM pg_operator AS p WHERE class = 'pg_operator' AND p.oid = id
             UNION ALL
-            SELECT c.collnamespace, quote_ident(c.collname) FROM pg_collation AS c WHERE class = 'pg_collation' AND c.oid = id
+            SELECT c.collnamespace, quote_ident(c.collname) FROM pg_collation AS c
+             WHERE class = 'pg_collation' AND c.oid = id
            ) AS o
            JOIN pg_namespace AS n ON n.oid = o.namespace
 $function$;
 
--- The functions, types, operators and collations that the condition of a trigger names, beyond PostgreSQL's own and ours.
+-- The functions, types, operators and collations that the condition of a trigger names,
+-- beyond PostgreSQL's own and ours.
 CREATE FUNCTION pghistory._objects_named(trigger_id oid)
  RETURNS jsonb
  LANGUAGE sql
@@ -1443,10 +1488,14 @@ AS $function$
     SELECT COALESCE(jsonb_agg(jsonb_build_object('class', class, 'id', id, 'schema', namespace,
                                                  'name', pghistory._object_text(class, id))), '[]')
       FROM (SELECT d.refclassid::regclass::text AS class, d.refobjid AS id,
-                   COALESCE((SELECT pronamespace FROM pg_proc WHERE oid = d.refobjid AND d.refclassid = 'pg_proc'::regclass),
-                            (SELECT typnamespace FROM pg_type WHERE oid = d.refobjid AND d.refclassid = 'pg_type'::regclass),
-                            (SELECT oprnamespace FROM pg_operator WHERE oid = d.refobjid AND d.refclassid = 'pg_operator'::regclass),
-                            (SELECT collnamespace FROM pg_collation WHERE oid = d.refobjid AND d.refclassid = 'pg_collation'::regclass)
+                   COALESCE((SELECT pronamespace FROM pg_proc
+                              WHERE oid = d.refobjid AND d.refclassid = 'pg_proc'::regclass),
+                            (SELECT typnamespace FROM pg_type
+                              WHERE oid = d.refobjid AND d.refclassid = 'pg_type'::regclass),
+                            (SELECT oprnamespace FROM pg_operator
+                              WHERE oid = d.refobjid AND d.refclassid = 'pg_operator'::regclass),
+                            (SELECT collnamespace FROM pg_collation
+                              WHERE oid = d.refobjid AND d.refclassid = 'pg_collation'::regclass)
                    ) AS namespace
               FROM pg_depend AS d
              WHERE d.classid = 'pg_trigger'::regclass AND d.objid = trigger_id) AS o
@@ -1467,7 +1516,8 @@ AS $function$
                       AND p.proname IN ('current_user', 'current_schema', 'current_schemas', 'getpgusername'))
 $function$;
 
--- A literal with a backslash is read differently where standard_conforming_strings is off, unless it is an E'' literal.
+-- A literal with a backslash is read differently where standard_conforming_strings is off,
+-- unless it is an E'' literal.
 CREATE FUNCTION pghistory._portable_condition(condition text)
  RETURNS text
  LANGUAGE sql
@@ -1477,12 +1527,15 @@ AS $function$
     SELECT string_agg(CASE WHEN starts_with(token[1], '''') AND strpos(token[1], E'\\') > 0
                            THEN 'E' || replace(token[1], E'\\', E'\\\\')
                            ELSE token[1] END, '' ORDER BY position)
-      FROM regexp_matches(condition, $re$(E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|[[:alnum:]_$]+|.)$re$, 'g')
-               WITH ORDINALITY AS t(token, position)
+      FROM regexp_matches(
+               condition,
+               $re$(E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|[[:alnum:]_$]+|.)$re$,
+               'g') WITH ORDINALITY AS t(token, position)
 $function$;
 
 -- The condition of a trigger as PostgreSQL writes it, under settings that leave nothing to those of the reader.
-CREATE FUNCTION pghistory._deparsed_condition(trigger_id oid, before_condition text, after_condition text)
+CREATE FUNCTION pghistory._deparsed_condition(
+    trigger_id oid, before_condition text, after_condition text)
  RETURNS text
  LANGUAGE plpgsql
  STABLE
@@ -1502,9 +1555,11 @@ BEGIN
 END
 $function$;
 
--- The condition as PostgreSQL writes it, its parse tree, and what it names. The trigger it is parsed in is gone at once.
+-- The condition as PostgreSQL writes it, its parse tree, and what it names. The trigger it is parsed in
+-- is gone at once.
 CREATE FUNCTION pghistory._parse_condition(
-    "table" regclass, events text, condition text, path text, OUT deparsed text, OUT tree pg_node_tree, OUT objects jsonb)
+    "table" regclass, events text, condition text, path text,
+    OUT deparsed text, OUT tree pg_node_tree, OUT objects jsonb)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1519,7 +1574,8 @@ BEGIN
     PERFORM set_config('search_path', path, true);
     EXECUTE pg_catalog.concat(before_condition, condition, E'\n', after_condition);
     PERFORM pg_catalog.set_config('search_path', own_path, true);
-    SELECT pghistory._deparsed_condition(t.oid, before_condition, after_condition), t.tgqual, pghistory._objects_named(t.oid)
+    SELECT pghistory._deparsed_condition(t.oid, before_condition, after_condition), t.tgqual,
+           pghistory._objects_named(t.oid)
       INTO deparsed, tree, objects
       FROM pg_trigger AS t
      WHERE t.tgrelid = "table" AND t.tgname = '!pghistory condition';
@@ -1527,8 +1583,9 @@ BEGIN
 END
 $function$;
 
--- Is the text one expression? In parentheses, as it will be used, several statements or a second clause would not do;
--- bare, text that closes the parentheses and opens them again would not. Nothing is run: a cursor is opened and closed.
+-- Is the text one expression? In parentheses, as it will be used, several statements or a second clause would not
+-- do; bare, text that closes the parentheses and opens them again would not. Nothing is run: a cursor is opened
+-- and closed.
 CREATE FUNCTION pghistory._check_single_expression("table" regclass, condition text, path text)
  RETURNS void
  LANGUAGE plpgsql
@@ -1546,10 +1603,11 @@ BEGIN
 END
 $function$;
 
--- The condition as it is kept, the columns it names, and whether only a row-level trigger can have what it names. `path`
--- is the search_path of the session that gave it.
+-- The condition as it is kept, the columns it names, and whether only a row-level trigger can have what it names.
+-- `path` is the search_path of the session that gave it.
 CREATE FUNCTION pghistory._normalised_condition(
-    "table" regclass, kind text, condition text, path text, OUT text text, OUT columns jsonb, OUT objects jsonb, OUT is_row_level boolean)
+    "table" regclass, kind text, condition text, path text,
+    OUT text text, OUT columns jsonb, OUT objects jsonb, OUT is_row_level boolean)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1579,13 +1637,17 @@ BEGIN
         RAISE EXCEPTION 'condition of kind "%" is not accepted: %', kind, reason
             USING ERRCODE = code,
                   DETAIL = format('The condition is: %s', condition),
-                  HINT = 'A condition is one boolean SQL expression over the columns of OLD (update, delete, truncate) and NEW (insert, update), without subqueries.';
+                  HINT = 'A condition is one boolean SQL expression over the columns of OLD (update, delete, '
+                         'truncate) and NEW (insert, update), without subqueries.';
     END;
     BEGIN
         second := pghistory._parse_condition("table", events, first.deparsed, 'pg_catalog, pg_temp');
         IF pghistory._depends_on_role(first.tree) THEN
-            reason := 'it asks for the current user or schema, and events are written as the owner of the event table';
-        ELSIF second.deparsed <> first.deparsed OR pghistory._meaning(second.tree) <> pghistory._meaning(first.tree) THEN
+            reason := 'it asks for the current user or schema, '
+                      'and events are written as the owner of the event table';
+        ELSIF second.deparsed <> first.deparsed
+              OR pghistory._meaning(second.tree) <> pghistory._meaning(first.tree)
+        THEN
             reason := 'PostgreSQL would read it differently';
         END IF;
     EXCEPTION WHEN OTHERS THEN
@@ -1599,21 +1661,24 @@ BEGIN
     END IF;
     text := first.deparsed;
     objects := first.objects;
-    SELECT COALESCE(jsonb_agg(jsonb_build_object('number', a.attnum, 'name', a.attname, 'type', a.atttypid) ORDER BY a.attnum), '[]')
+    SELECT COALESCE(jsonb_agg(jsonb_build_object('number', a.attnum, 'name', a.attname, 'type', a.atttypid)
+                              ORDER BY a.attnum), '[]')
       INTO columns
       FROM pg_attribute AS a
      WHERE a.attrelid = "table" AND a.attnum > 0
-       AND a.attnum IN (SELECT m[1]::smallint FROM regexp_matches(first.tree::text, ':varattno ([0-9]+) ', 'g') AS m);
-    -- Transition tables have neither whole rows of the table's type nor system columns. The placeholders for changes
-    -- name whole rows, but are not evaluated as they stand.
+       AND a.attnum IN (SELECT m[1]::smallint
+                          FROM regexp_matches(first.tree::text, ':varattno ([0-9]+) ', 'g') AS m);
+    -- Transition tables have neither whole rows of the table's type nor system columns. The placeholders for
+    -- changes name whole rows, but are not evaluated as they stand.
     is_row_level := pghistory._meaning(first.tree) ~ ':varattno -'
         OR (SELECT count(*) FROM regexp_matches(pghistory._meaning(first.tree), ':varattno 0 ', 'g'))
-           > 2 * (SELECT count(*) FROM regexp_matches(text, 'pghistory[.]_tracked_[a-z_]+[(]old[.][*], new[.][*][)]', 'g'));
+           > 2 * (SELECT count(*)
+                    FROM regexp_matches(text, 'pghistory[.]_tracked_[a-z_]+[(]old[.][*], new[.][*][)]', 'g'));
 END
 $function$;
 
--- The condition after something it names was renamed: {"old.email": "old.mail", "public.mood": "app.mood"}. PostgreSQL
--- writes every name with two parts; what stands in a literal is left alone.
+-- The condition after something it names was renamed: {"old.email": "old.mail", "public.mood": "app.mood"}.
+-- PostgreSQL writes every name with two parts; what stands in a literal is left alone.
 CREATE FUNCTION pghistory._renamed_condition(condition text, renames jsonb)
  RETURNS text
  LANGUAGE sql
@@ -1623,7 +1688,8 @@ AS $function$
     SELECT string_agg(COALESCE(renames ->> token[1], token[1]), '' ORDER BY position)
       FROM regexp_matches(
                condition,
-               $re$(E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|(?:"(?:[^"]|"")*"|[[:alnum:]_$]+)(?:\.(?:"(?:[^"]|"")*"|[[:alnum:]_$]+|[-+*/<>=~!@#%^&|`?]+))?|.)$re$,
+               $re$(E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|(?:"(?:[^"]|"")*"|[[:alnum:]_$]+)$re$
+               || $re$(?:\.(?:"(?:[^"]|"")*"|[[:alnum:]_$]+|[-+*/<>=~!@#%^&|`?]+))?|.)$re$,
                'g') WITH ORDINALITY AS t(token, position)
 $function$;
 
@@ -1634,7 +1700,8 @@ CREATE FUNCTION pghistory._renamed_columns("table" regclass, columns jsonb, same
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT COALESCE(jsonb_agg(jsonb_build_object('number', a.attnum, 'name', a.attname, 'type', a.atttypid) ORDER BY a.attnum), '[]')
+    SELECT COALESCE(jsonb_agg(jsonb_build_object('number', a.attnum, 'name', a.attname, 'type', a.atttypid)
+                              ORDER BY a.attnum), '[]')
       FROM jsonb_to_recordset(columns) AS k(number smallint, name name)
            JOIN pg_attribute AS a ON a.attrelid = "table" AND a.attnum > 0 AND NOT a.attisdropped
                                  AND CASE WHEN same_origin THEN a.attnum = k.number ELSE a.attname = k.name END
@@ -1652,9 +1719,11 @@ AS $function$
            CROSS JOIN LATERAL (
                SELECT k.id, k.schema WHERE same_origin
                 UNION ALL
-               SELECT p.oid, p.pronamespace FROM pg_proc AS p WHERE NOT same_origin AND k.class = 'pg_proc' AND p.oid = to_regproc(k.name)
+               SELECT p.oid, p.pronamespace FROM pg_proc AS p
+                WHERE NOT same_origin AND k.class = 'pg_proc' AND p.oid = to_regproc(k.name)
                 UNION ALL
-               SELECT t.oid, t.typnamespace FROM pg_type AS t WHERE NOT same_origin AND k.class = 'pg_type' AND t.oid = to_regtype(k.name)
+               SELECT t.oid, t.typnamespace FROM pg_type AS t
+                WHERE NOT same_origin AND k.class = 'pg_type' AND t.oid = to_regtype(k.name)
            ) AS o
 $function$;
 -- Event tables: what they consist of, making them, and taking over one that is there.
@@ -1752,7 +1821,8 @@ BEGIN
                                          ELSE 'EXTENDED' END);
     END IF;
     IF this.compression <> '' THEN
-        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET COMPRESSION %s', pghistory._table_name(event_table), field,
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET COMPRESSION %s',
+                       pghistory._table_name(event_table), field,
                        CASE this.compression WHEN 'l' THEN 'lz4' ELSE 'pglz' END);
     END IF;
 END
@@ -1765,7 +1835,8 @@ CREATE FUNCTION pghistory._refuse_change()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
-    RAISE EXCEPTION 'event table %.% is append-only: % refused', quote_ident(TG_TABLE_SCHEMA), quote_ident(TG_TABLE_NAME), TG_OP
+    RAISE EXCEPTION 'event table %.% is append-only: % refused',
+            quote_ident(TG_TABLE_SCHEMA), quote_ident(TG_TABLE_NAME), TG_OP
         USING ERRCODE = 'insufficient_privilege',
               HINT = 'Its owner can call track() again with append_only => false.';
 END
@@ -1783,13 +1854,16 @@ DECLARE
     guarded CONSTANT boolean := EXISTS (SELECT FROM pg_trigger WHERE tgrelid = event_table AND tgname = guard);
 BEGIN
     IF append_only AND NOT guarded THEN
-        EXECUTE format('CREATE TRIGGER %I BEFORE UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION pghistory._refuse_change()',
+        EXECUTE format('CREATE TRIGGER %I BEFORE UPDATE OR DELETE OR TRUNCATE ON %s '
+                       'FOR EACH STATEMENT EXECUTE FUNCTION pghistory._refuse_change()',
                        guard, relation);
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', relation, guard);
         IF pghistory._extension_is_installed() THEN
             EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION pghistory', guard, relation);
         END IF;
-    ELSIF append_only AND (SELECT tgenabled = 'O' FROM pg_trigger WHERE tgrelid = event_table AND tgname = guard) THEN
+    ELSIF append_only
+          AND (SELECT tgenabled = 'O' FROM pg_trigger WHERE tgrelid = event_table AND tgname = guard)
+    THEN
         -- a restore that switches triggers off for a while switches them on as ordinary ones
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', relation, guard);
     ELSIF guarded AND NOT append_only THEN
@@ -1799,7 +1873,8 @@ END
 $function$;
 
 -- Ties events to their object by a real foreign key, or unties them.
-CREATE FUNCTION pghistory._set_foreign_key(event_table regclass, "table" regclass, obj_key name[], obj_fk text)
+CREATE FUNCTION pghistory._set_foreign_key(
+    event_table regclass, "table" regclass, obj_key name[], obj_fk text)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1817,12 +1892,15 @@ BEGIN
         EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', relation, foreign_key);
     END IF;
     IF obj_fk IS NOT NULL THEN
-        EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%s) REFERENCES %s (%s) ON UPDATE CASCADE ON DELETE %s',
+        EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%s) REFERENCES %s (%s) '
+                       'ON UPDATE CASCADE ON DELETE %s',
                        relation, foreign_key,
-                       (SELECT string_agg(quote_ident(field), ', ') FROM unnest(pghistory._object_columns(obj_key)) AS field),
+                       (SELECT string_agg(quote_ident(field), ', ')
+                          FROM unnest(pghistory._object_columns(obj_key)) AS field),
                        pghistory._table_name("table"),
                        (SELECT string_agg(quote_ident(field), ', ') FROM unnest(obj_key) AS field),
-                       CASE obj_fk WHEN 'cascade' THEN 'CASCADE' WHEN 'set null' THEN 'SET NULL' ELSE 'RESTRICT' END);
+                       CASE obj_fk WHEN 'cascade' THEN 'CASCADE' WHEN 'set null' THEN 'SET NULL'
+                                   ELSE 'RESTRICT' END);
     END IF;
 END
 $function$;
@@ -1921,7 +1999,9 @@ DECLARE
 BEGIN
     IF (SELECT relkind NOT IN ('r', 'p') OR relpersistence = 't' FROM pg_class WHERE oid = event_table) THEN
         RETURN 'it is not an ordinary table';
-    ELSIF EXISTS (SELECT FROM pghistory.tracker AS t WHERE t."table" = _misfit.event_table) OR event_table = "table" THEN
+    ELSIF EXISTS (SELECT FROM pghistory.tracker AS t WHERE t."table" = _misfit.event_table)
+          OR event_table = "table"
+    THEN
         RETURN 'it is a tracked table';
     END IF;
 
@@ -1932,7 +2012,8 @@ BEGIN
         ELSIF registered."table" IS DISTINCT FROM "table"
               AND format('%I.%I', registered.table_schema, registered.table_name) <> pghistory._table_name("table")
         THEN
-            RETURN format('it holds the events of %I.%I, which was dropped', registered.table_schema, registered.table_name);
+            RETURN format('it holds the events of %I.%I, which was dropped',
+                          registered.table_schema, registered.table_name);
         ELSIF registered.obj_key <> obj_key THEN
             RETURN format('its events name the object by %s',
                           COALESCE(NULLIF(array_to_string(registered.obj_key, ', '), ''), 'nothing'));
@@ -1955,7 +2036,8 @@ BEGIN
         RETURN problem;
     END IF;
     IF NOT EXISTS (SELECT FROM pg_attribute AS a
-                    WHERE a.attrelid = event_table AND a.attname = 'pgh_id' AND (a.atthasdef OR a.attidentity <> ''))
+                    WHERE a.attrelid = event_table AND a.attname = 'pgh_id'
+                      AND (a.atthasdef OR a.attidentity <> ''))
     THEN
         RETURN 'its column "pgh_id" does not fill itself';
     END IF;
@@ -2097,7 +2179,8 @@ CREATE FUNCTION pghistory._condition_text(condition text, "table" regclass, fiel
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    compared CONSTANT name[] := CASE WHEN fields = '{}' THEN pghistory._tracked_fields("table", NULL, NULL) ELSE fields END;
+    compared CONSTANT name[] := CASE WHEN fields = '{}' THEN pghistory._tracked_fields("table", NULL, NULL)
+                                     ELSE fields END;
     change text;
 BEGIN
     FOREACH change IN ARRAY ARRAY['any_change', 'all_change', 'any_dont_change', 'all_dont_change'] LOOP
@@ -2161,14 +2244,17 @@ BEGIN
 
     IF operation = 'update'
        AND (SELECT count(*) FROM pg_attribute
-             WHERE attrelid = event_table AND attname = ANY (other_columns) AND NOT attisdropped) = cardinality(other_columns)
+             WHERE attrelid = event_table AND attname = ANY (other_columns) AND NOT attisdropped)
+           = cardinality(other_columns)
     THEN
         columns := columns || ARRAY(SELECT quote_ident(c) FROM unnest(other_columns) AS c);
         expressions := expressions || ARRAY(
             SELECT format('CASE WHEN %s THEN %s.%I END',
                           format('ROW(%s)::record *<> ROW(%s)::record',
-                                 (SELECT string_agg(format('old.%I', f), ', ') FROM unnest(registered.obj_key) AS f),
-                                 (SELECT string_agg(format('new.%I', f), ', ') FROM unnest(registered.obj_key) AS f)),
+                                 (SELECT string_agg(format('old.%I', f), ', ')
+                                    FROM unnest(registered.obj_key) AS f),
+                                 (SELECT string_agg(format('new.%I', f), ', ')
+                                    FROM unnest(registered.obj_key) AS f)),
                           other_image, k)
               FROM unnest(registered.obj_key) AS k);
     END IF;
@@ -2235,10 +2321,12 @@ BEGIN
         wanted := concat_ws(' AND ', change, condition);
 
         IF level = 'row' AND wanted = '' THEN
-            body := concat(body, pghistory._insert_text(event_table, event.columns, event.expressions, NULL, 4), E';\n');
+            body := concat(body, pghistory._insert_text(
+                               event_table, event.columns, event.expressions, NULL, 4), E';\n');
         ELSIF level = 'row' THEN
             body := concat(body, '    IF ', wanted, E' THEN\n',
-                           pghistory._insert_text(event_table, event.columns, event.expressions, NULL, 8), E';\n    END IF;\n');
+                           pghistory._insert_text(event_table, event.columns, event.expressions, NULL, 8),
+                           E';\n    END IF;\n');
         ELSIF operation = 'truncate' AND is_partitioned THEN
             -- The trigger is on each partition: which one is being truncated is known when it fires.
             body := concat(body, '    EXECUTE concat(',
@@ -2258,20 +2346,23 @@ BEGIN
                                       E'\n     WHERE ' || NULLIF(wanted, '')), 4), E';\n');
         ELSE
             -- The two transition tables are paired by their order. A full join cannot be planned as a nested loop,
-            -- whatever the first statement of the session made the planner think of their size, as long as no filter
-            -- turns it into another join; one row needs no join at all.
+            -- whatever the first statement of the session made the planner think of their size, as long as no
+            -- filter turns it into another join; one row needs no join at all.
             body := concat(body,
                 E'    IF EXISTS (SELECT FROM new_rows OFFSET 1) THEN\n',
                 pghistory._insert_text(
                     event_table, event.columns, event.expressions,
                     concat(E'          FROM (SELECT row_number() OVER () AS pgh_row, * FROM old_rows) AS old\n',
-                           E'               FULL JOIN (SELECT row_number() OVER () AS pgh_row, * FROM new_rows) AS new USING (pgh_row)\n',
-                           '         WHERE COALESCE(', concat_ws(' AND ', 'new.pgh_row IS NOT NULL', NULLIF(wanted, '')), ', false)'),
+                           '               FULL JOIN (SELECT row_number() OVER () AS pgh_row, * FROM new_rows)',
+                           E' AS new USING (pgh_row)\n',
+                           '         WHERE COALESCE(',
+                           concat_ws(' AND ', 'new.pgh_row IS NOT NULL', NULLIF(wanted, '')), ', false)'),
                     8),
                 E';\n    ELSE\n',
                 pghistory._insert_text(
                     event_table, event.columns, event.expressions,
-                    concat('          FROM old_rows AS old, new_rows AS new', E'\n         WHERE ' || NULLIF(wanted, '')),
+                    concat('          FROM old_rows AS old, new_rows AS new',
+                           E'\n         WHERE ' || NULLIF(wanted, '')),
                     8),
                 E';\n    END IF;\n');
         END IF;
@@ -2280,9 +2371,10 @@ BEGIN
 END
 $function$;
 
--- The body of the function of one trigger. An event is a little wider than its row: where that may not fit a page, it is
--- written without its values rather than failing the write.
-CREATE FUNCTION pghistory._trigger_body("table" regclass, event_table regclass, operation text, level text)
+-- The body of the function of one trigger. An event is a little wider than its row: where that may not fit a page,
+-- it is written without its values rather than failing the write.
+CREATE FUNCTION pghistory._trigger_body(
+    "table" regclass, event_table regclass, operation text, level text)
  RETURNS text
  LANGUAGE plpgsql
  STABLE
@@ -2352,8 +2444,8 @@ AS $function$
     SELECT EXISTS (SELECT FROM pg_proc WHERE oid = function AND starts_with(prosrc, E'\n-- Written by pghistory: '))
 $function$;
 
--- A name for a generated function that is free, or taken by that function already. In a schema where others may create
--- functions too, somebody's may stand in the way.
+-- A name for a generated function that is free, or taken by that function already. In a schema where others may
+-- create functions too, somebody's may stand in the way.
 CREATE FUNCTION pghistory._own_function_name(
     function_schema name, wanted name, arguments oidvector, function_owner regrole)
  RETURNS text
@@ -2376,8 +2468,8 @@ BEGIN
 END
 $function$;
 
--- Where the trigger for an operation goes. Row-level triggers of a partitioned table are cloned to its partitions by
--- PostgreSQL; TRUNCATE fires the triggers of each partition it empties, and those only.
+-- Where the trigger for an operation goes. Row-level triggers of a partitioned table are cloned to its partitions
+-- by PostgreSQL; TRUNCATE fires the triggers of each partition it empties, and those only.
 CREATE FUNCTION pghistory._trigger_relations("table" regclass, operation text, OUT relation regclass)
  RETURNS SETOF regclass
  LANGUAGE sql
@@ -2413,8 +2505,8 @@ AS $function$
                   function)
 $function$;
 
--- Notes who writes, for capture('current_user'): a SECURITY DEFINER function cannot see that, so that this one, which
--- runs as the writer, fires right before.
+-- Notes who writes, for capture('current_user'): a SECURITY DEFINER function cannot see that, so that this one,
+-- which runs as the writer, fires right before.
 CREATE FUNCTION pghistory._note_writer()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -2445,7 +2537,8 @@ DECLARE
     this record;
 BEGIN
     FOR this IN
-        SELECT o.event_table, o.operation, o.level, n.nspname, c.relowner::regrole AS owner, e.context <> 'none' AS has_context
+        SELECT o.event_table, o.operation, o.level, n.nspname, c.relowner::regrole AS owner,
+               e.context <> 'none' AS has_context
           FROM (SELECT DISTINCT o.event_table, o.operation, o.level FROM pghistory._operations("table") AS o) AS o
                JOIN pghistory.event_table AS e ON e.event_table = o.event_table
                JOIN pg_class AS c ON c.oid = o.event_table
@@ -2458,9 +2551,11 @@ BEGIN
         LOOP
             trigger_name := pghistory._trigger_name("table", event_table, this.operation, this.level);
             function := pghistory._own_function_name(
-                this.nspname, pghistory._trigger_function_name(event_table, this.operation, this.level), '', this.owner);
+                this.nspname, pghistory._trigger_function_name(event_table, this.operation, this.level), '',
+                this.owner);
             body := pghistory._trigger_body("table", event_table, this.operation, this.level);
-            definition := pghistory._trigger_definition(trigger_name, relation, this.operation, this.level, true, function);
+            definition := pghistory._trigger_definition(
+                trigger_name, relation, this.operation, this.level, true, function);
             RETURN NEXT;
             IF notes_writer AND this.has_context THEN
                 trigger_name := pghistory._trigger_name("table", event_table, this.operation, this.level, true);
@@ -2477,7 +2572,8 @@ $function$;
 
 -- The triggers of ours that are on a table and its partitions. Those that PostgreSQL cloned are its business.
 CREATE FUNCTION pghistory._actual_triggers(
-    "table" regclass, OUT relation regclass, OUT trigger_name name, OUT function oid, OUT enabled "char", OUT definition text)
+    "table" regclass,
+    OUT relation regclass, OUT trigger_name name, OUT function oid, OUT enabled "char", OUT definition text)
  RETURNS SETOF record
  LANGUAGE sql
  STABLE
@@ -2490,8 +2586,8 @@ AS $function$
        AND t.tgname NOT IN ('!pghistory condition', '!pghistory append-only')
 $function$;
 
--- Creates or replaces a generated function, for its owner and nobody else. `anew` also if it has not changed: sessions
--- keep plans with the types that columns had.
+-- Creates or replaces a generated function, for its owner and nobody else. `anew` also if it has not changed:
+-- sessions keep plans with the types that columns had.
 CREATE FUNCTION pghistory._ensure_function(
     function text, arguments text, result text, body text, function_owner regrole, for_everyone boolean,
     anew boolean DEFAULT false)
@@ -2511,7 +2607,8 @@ BEGIN
     THEN
         RETURN;
     END IF;
-    EXECUTE format(E'CREATE OR REPLACE FUNCTION %s\n RETURNS %s\n LANGUAGE plpgsql\n SECURITY DEFINER\n SET search_path TO ''pg_catalog'', ''pg_temp''\nAS %L',
+    EXECUTE format(E'CREATE OR REPLACE FUNCTION %s\n RETURNS %s\n LANGUAGE plpgsql\n SECURITY DEFINER\n'
+                   ' SET search_path TO ''pg_catalog'', ''pg_temp''\nAS %L',
                    signature, result, body);
     -- Whoever could attach it to a table of his own could write events with it.
     IF NOT for_everyone THEN
@@ -2588,10 +2685,13 @@ BEGIN
           FROM pghistory.event_table AS e
                JOIN pg_class AS c ON c.oid = e.event_table
                JOIN pg_proc AS p ON p.pronamespace = c.relnamespace AND pghistory._is_generated(p.oid)
-                                AND p.proname = pghistory._trigger_function_name(e.event_table, 'truncate', 'statement')
+                                AND p.proname = pghistory._trigger_function_name(
+                                        e.event_table, 'truncate', 'statement')
                JOIN pg_trigger AS t ON t.tgfoid = p.oid
          WHERE e."table" = ANY (family)
-           AND t.tgrelid NOT IN (SELECT r.relation FROM pghistory._partition_tree(pghistory._partition_root(_apply_triggers."table")) AS r)
+           AND t.tgrelid NOT IN (
+               SELECT r.relation
+                 FROM pghistory._partition_tree(pghistory._partition_root(_apply_triggers."table")) AS r)
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', actual.trigger_name, pghistory._table_name(actual.relation));
         stale := stale || actual.function;
@@ -2601,7 +2701,9 @@ BEGIN
             PERFORM pghistory._ensure_function(
                 desired.function, '', 'trigger', desired.body, pghistory._owner(desired.event_table), false, anew);
         END IF;
-        IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = desired.relation AND tgname = desired.trigger_name) THEN
+        IF NOT EXISTS (SELECT FROM pg_trigger
+                        WHERE tgrelid = desired.relation AND tgname = desired.trigger_name)
+        THEN
             EXECUTE desired.definition;
             IF pghistory._extension_is_installed() THEN
                 EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION pghistory',
@@ -2625,13 +2727,14 @@ DECLARE
     disabled record;
 BEGIN
     FOR disabled IN SELECT * FROM pghistory._actual_triggers("table") AS a WHERE a.enabled IN ('D', 'R') LOOP
-        EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I', pghistory._table_name(disabled.relation), disabled.trigger_name);
+        EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I',
+                       pghistory._table_name(disabled.relation), disabled.trigger_name);
     END LOOP;
 END
 $function$;
 
--- The function through which create_event() writes to an event table. It takes any row: a parameter of the table's own
--- type would stand in the way of DROP TABLE.
+-- The function through which create_event() writes to an event table. It takes any row: a parameter of the table's
+-- own type would stand in the way of DROP TABLE.
 CREATE FUNCTION pghistory._apply_by_hand("table" regclass, event_table regclass)
  RETURNS void
  LANGUAGE plpgsql
@@ -2641,7 +2744,8 @@ DECLARE
     registered record;
     wanted text;
 BEGIN
-    SELECT e.by_hand, tn.nspname AS table_schema, en.nspname AS event_schema, ec.relname, ec.relowner::regrole AS owner
+    SELECT e.by_hand, tn.nspname AS table_schema, en.nspname AS event_schema, ec.relname,
+           ec.relowner::regrole AS owner
       INTO registered
       FROM pghistory.event_table AS e
            JOIN pg_class AS tc ON tc.oid = e."table" JOIN pg_namespace AS tn ON tn.oid = tc.relnamespace
@@ -2667,8 +2771,8 @@ END
 $function$;
 -- Following the user's DDL: the event table, its columns and the triggers become what the table has become.
 
--- Runs PL/pgSQL statements on an event table with the rights of its owner. Rewriting a table runs code that its owner chose:
--- casts, checks, generated columns. A superuser must not run that as himself.
+-- Runs PL/pgSQL statements on an event table with the rights of its owner. Rewriting a table runs code that its
+-- owner chose: casts, checks, generated columns. A superuser must not run that as himself.
 CREATE FUNCTION pghistory._execute_as_owner(event_table regclass, statements text)
  RETURNS void
  LANGUAGE plpgsql
@@ -2686,7 +2790,8 @@ BEGIN
     SELECT format('%I.%I()', n.nspname, '!pghistory ' || gen_random_uuid())
       INTO function
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = event_table;
-    EXECUTE format('CREATE FUNCTION %s RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path TO ''pg_catalog'', ''pg_temp'' AS %L',
+    EXECUTE format('CREATE FUNCTION %s RETURNS void LANGUAGE plpgsql SECURITY DEFINER '
+                   'SET search_path TO ''pg_catalog'', ''pg_temp'' AS %L',
                    function, format('BEGIN %s; END', statements));
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
     EXECUTE format('ALTER FUNCTION %s OWNER TO %s', function, owner);
@@ -2714,8 +2819,8 @@ BEGIN
 END
 $function$;
 
--- Makes a column of an event table be of another type. Values that cannot become it, or would not be the same any more,
--- stay beside it in a column of the old type.
+-- Makes a column of an event table be of another type. Values that cannot become it, or would not be the same any
+-- more, stay beside it in a column of the old type.
 CREATE FUNCTION pghistory._retype_column(event_table regclass, field name, type_text text)
  RETURNS void
  LANGUAGE plpgsql
@@ -2727,11 +2832,15 @@ DECLARE
     plain_type CONSTANT text := regexp_replace(type_text, ' COLLATE .*$', '');
     kept_name name;
 BEGIN
-    SELECT format_type(atttypid, atttypmod) INTO old_type FROM pg_attribute WHERE attrelid = event_table AND attname = field;
+    SELECT format_type(atttypid, atttypmod)
+      INTO old_type
+      FROM pg_attribute WHERE attrelid = event_table AND attname = field;
     BEGIN
         -- Fails, and changes nothing, if a value would not come back as it was.
         PERFORM pghistory._execute_as_owner(event_table, format(
-            'IF EXISTS (SELECT FROM %1$s WHERE %2$I::%3$s::%4$s::text IS DISTINCT FROM %2$I::text) THEN RAISE EXCEPTION USING ERRCODE = ''22000'', MESSAGE = ''values would change'', HINT = ''They are kept.''; END IF; '
+            'IF EXISTS (SELECT FROM %1$s WHERE %2$I::%3$s::%4$s::text IS DISTINCT FROM %2$I::text) THEN '
+            'RAISE EXCEPTION USING ERRCODE = ''22000'', '
+            'MESSAGE = ''values would change'', HINT = ''They are kept.''; END IF; '
             'ALTER TABLE %1$s ALTER COLUMN %2$I TYPE %5$s USING %2$I::%3$s',
             relation, field, plain_type, old_type, type_text));
         RETURN;
@@ -2750,7 +2859,8 @@ END
 $function$;
 
 -- Sees to it that an event table has a column of this name and type.
-CREATE FUNCTION pghistory._ensure_column(event_table regclass, field name, type_id oid, type_modifier integer, collation_id oid)
+CREATE FUNCTION pghistory._ensure_column(
+    event_table regclass, field name, type_id oid, type_modifier integer, collation_id oid)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2758,7 +2868,9 @@ AS $function$
 BEGIN
     IF pghistory._holds(event_table, field, type_id, type_modifier, collation_id) THEN
         RETURN;
-    ELSIF EXISTS (SELECT FROM pg_attribute WHERE attrelid = event_table AND attname = field AND NOT attisdropped) THEN
+    ELSIF EXISTS (SELECT FROM pg_attribute
+                   WHERE attrelid = event_table AND attname = field AND NOT attisdropped)
+    THEN
         PERFORM pghistory._set_aside(event_table, field);
     END IF;
     EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', pghistory._table_name(event_table), field,
@@ -2766,8 +2878,8 @@ BEGIN
 END
 $function$;
 
--- Renames columns of an event table, {"old": "new", ...}, also where names change places. What stands in the way and
--- follows nothing is set aside.
+-- Renames columns of an event table, {"old": "new", ...}, also where names change places. What stands in the way
+-- and follows nothing is set aside.
 CREATE FUNCTION pghistory._rename_columns(event_table regclass, renames jsonb)
  RETURNS void
  LANGUAGE plpgsql
@@ -2781,7 +2893,9 @@ BEGIN
         EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', relation, this.key, 'pgh_row_' || this.number);
     END LOOP;
     FOR this IN SELECT key, value, row_number() OVER () AS number FROM jsonb_each_text(renames) LOOP
-        IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = event_table AND attname = this.value AND NOT attisdropped) THEN
+        IF EXISTS (SELECT FROM pg_attribute
+                    WHERE attrelid = event_table AND attname = this.value AND NOT attisdropped)
+        THEN
             PERFORM pghistory._set_aside(event_table, this.value);
         END IF;
         EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', relation, 'pgh_row_' || this.number, this.value);
@@ -2790,7 +2904,8 @@ END
 $function$;
 
 -- Names and numbers of columns, as they are now: by number where the numbers hold, by name after a restore.
-CREATE FUNCTION pghistory._current_names("table" regclass, names name[], numbers smallint[], same_origin boolean)
+CREATE FUNCTION pghistory._current_names(
+    "table" regclass, names name[], numbers smallint[], same_origin boolean)
  RETURNS name[]
  LANGUAGE sql
  STABLE
@@ -2837,7 +2952,8 @@ BEGIN
            JOIN pghistory._columns("table") AS c
              ON CASE WHEN same_origin THEN c.number = m.table_column_number ELSE c.name = m.table_column_name END
      WHERE m.event_table = _follow_columns.event_table;
-    PERFORM pghistory._rename_columns(_follow_columns.event_table, COALESCE(jsonb_object_agg(m.column_name, c.name), '{}'))
+    PERFORM pghistory._rename_columns(_follow_columns.event_table,
+                                      COALESCE(jsonb_object_agg(m.column_name, c.name), '{}'))
        FROM pghistory.event_column AS m
             JOIN pghistory._columns("table") AS c ON same_origin AND c.number = m.table_column_number
       WHERE m.event_table = _follow_columns.event_table
@@ -2867,13 +2983,17 @@ BEGIN
                         WHERE r.event_table = _follow_columns.event_table AND r."table" = _follow_columns."table"
                           AND c.name = ANY (pghistory._tracked_fields(r."table", r.fields, r.exclude)))
            AND NOT pghistory._is_reserved_name(c.name)
-           AND c.number NOT IN (SELECT m.table_column_number FROM jsonb_to_recordset(mapped) AS m(table_column_number smallint)
-                                 WHERE EXISTS (SELECT FROM jsonb_to_recordset(mapped) AS n(column_name name, table_column_number smallint)
-                                                      JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = n.column_name
-                                                WHERE n.table_column_number = m.table_column_number))
+           AND c.number NOT IN (
+               SELECT m.table_column_number FROM jsonb_to_recordset(mapped) AS m(table_column_number smallint)
+                WHERE EXISTS (
+                      SELECT FROM jsonb_to_recordset(mapped) AS n(column_name name, table_column_number smallint)
+                                  JOIN pg_attribute AS a
+                                    ON a.attrelid = event_table AND a.attname = n.column_name
+                       WHERE n.table_column_number = m.table_column_number))
          ORDER BY c.number
     LOOP
-        PERFORM pghistory._ensure_column(event_table, this.name, this.type_id, this.type_modifier, this.collation_id);
+        PERFORM pghistory._ensure_column(event_table, this.name,
+                                         this.type_id, this.type_modifier, this.collation_id);
         PERFORM pghistory._copy_storage(event_table, this.name, "table", this.name);
         mapped := mapped || jsonb_build_object(
             'column_name', this.name, 'table_column_name', this.name, 'table_column_number', this.number,
@@ -2886,8 +3006,8 @@ BEGIN
 END
 $function$;
 
--- The columns that name the object follow its key: the one given, or the primary key. A table that loses its primary key
--- keeps naming its objects by the columns that are still there.
+-- The columns that name the object follow its key: the one given, or the primary key. A table that loses its
+-- primary key keeps naming its objects by the columns that are still there.
 CREATE FUNCTION pghistory._follow_key("table" regclass, event_table regclass, same_origin boolean)
  RETURNS void
  LANGUAGE plpgsql
@@ -2909,9 +3029,12 @@ BEGIN
     END IF;
 
     IF wanted = present AND cardinality(present) = cardinality(registered.obj_key) THEN
-        PERFORM pghistory._rename_columns(_follow_key.event_table, COALESCE(jsonb_object_agg(old_name, new_name), '{}'))
-           FROM unnest(pghistory._object_columns(registered.obj_key) || pghistory._other_key_columns(registered.obj_key),
-                       pghistory._object_columns(wanted) || pghistory._other_key_columns(wanted)) AS k(old_name, new_name)
+        PERFORM pghistory._rename_columns(_follow_key.event_table,
+                                          COALESCE(jsonb_object_agg(old_name, new_name), '{}'))
+           FROM unnest(pghistory._object_columns(registered.obj_key)
+                       || pghistory._other_key_columns(registered.obj_key),
+                       pghistory._object_columns(wanted)
+                       || pghistory._other_key_columns(wanted)) AS k(old_name, new_name)
                 JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.old_name
           WHERE old_name <> new_name;
         FOR this IN
@@ -2921,8 +3044,9 @@ BEGIN
              WHERE (starts_with(c.name, 'pgh_obj_') OR starts_with(c.name, 'pgh_other_'))
                AND NOT pghistory._holds(event_table, c.name, c.type_id, c.type_modifier, c.collation_id)
         LOOP
-            PERFORM pghistory._retype_column(event_table, this.name,
-                                             pghistory._type_text(this.type_id, this.type_modifier, this.collation_id));
+            PERFORM pghistory._retype_column(
+                event_table, this.name,
+                pghistory._type_text(this.type_id, this.type_modifier, this.collation_id));
         END LOOP;
     ELSE
         -- Another key: the columns of the old one step aside.
@@ -2940,7 +3064,8 @@ BEGIN
           FROM pghistory._event_columns("table", '{}', wanted, 'none') AS c
          WHERE starts_with(c.name, 'pgh_obj_') OR starts_with(c.name, 'pgh_other_') AND fresh
     LOOP
-        PERFORM pghistory._ensure_column(event_table, this.name, this.type_id, this.type_modifier, this.collation_id);
+        PERFORM pghistory._ensure_column(event_table, this.name,
+                                         this.type_id, this.type_modifier, this.collation_id);
     END LOOP;
     IF fresh THEN
         PERFORM pghistory._create_event_indexes(event_table, "table", wanted, 'none');
@@ -2953,7 +3078,8 @@ BEGIN
         'obj_key', wanted, 'obj_key_given', registered.obj_key_given, 'obj_fk', registered.obj_fk,
         'context', registered.context, 'append_only', registered.append_only,
         'obj_key_numbers', ARRAY(SELECT c.number FROM unnest(wanted) WITH ORDINALITY AS k(field, place)
-                                        JOIN pghistory._columns("table") AS c ON c.name = k.field ORDER BY k.place)));
+                                        JOIN pghistory._columns("table") AS c ON c.name = k.field
+                                  ORDER BY k.place)));
 END
 $function$;
 
@@ -2969,7 +3095,8 @@ BEGIN
     SELECT string_agg(format('%I = %I', k.field, m.column_name), ', '), count(*)
       INTO assignments, known
       FROM unnest(obj_key, pghistory._object_columns(obj_key)) AS k(source, field)
-           JOIN pghistory.event_column AS m ON m.event_table = _fill_key.event_table AND m.table_column_name = k.source;
+           JOIN pghistory.event_column AS m
+             ON m.event_table = _fill_key.event_table AND m.table_column_name = k.source;
     IF known = cardinality(obj_key) THEN
         PERFORM pghistory._set_append_only(event_table, false);
         PERFORM pghistory._execute_as_owner(event_table, format(
@@ -2978,9 +3105,10 @@ BEGIN
 END
 $function$;
 
--- What a condition names, under the names of today, as a map from the old text to the new; null if something is gone or
--- of another type.
-CREATE FUNCTION pghistory._condition_renames("table" regclass, columns jsonb, objects jsonb, same_origin boolean)
+-- What a condition names, under the names of today, as a map from the old text to the new; null if something is
+-- gone or of another type.
+CREATE FUNCTION pghistory._condition_renames(
+    "table" regclass, columns jsonb, objects jsonb, same_origin boolean)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
@@ -3031,11 +3159,13 @@ BEGIN
     LOOP
         fields := pghistory._current_names("table", this.fields, this.field_numbers, same_origin);
         exclude := pghistory._current_names("table", this.exclude, this.exclude_numbers, same_origin);
-        renames := pghistory._condition_renames("table", this.condition_columns, this.condition_objects, same_origin);
+        renames := pghistory._condition_renames(
+            "table", this.condition_columns, this.condition_objects, same_origin);
         IF renames IS NULL AND NOT this.condition_is_void THEN
             RAISE WARNING 'what the condition of tracker "%" names is gone or of another type', this.label
                 USING ERRCODE = 'object_not_in_prerequisite_state',
-                      HINT = 'Until track() is called for it again, its events are written as if it had no condition.';
+                      HINT = 'Until track() is called for it again, '
+                             'its events are written as if it had no condition.';
         END IF;
         INSERT INTO pghistory._request
         VALUES ('save tracker', "table", event_table, to_jsonb(this) || jsonb_build_object(
@@ -3050,8 +3180,8 @@ BEGIN
 END
 $function$;
 
--- Makes an event table follow its table, also one that a dropped table of the name left behind. Says whether a column
--- changed its type.
+-- Makes an event table follow its table, also one that a dropped table of the name left behind. Says whether a
+-- column changed its type.
 CREATE FUNCTION pghistory._follow_event_table("table" regclass, event_table regclass)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -3107,11 +3237,15 @@ DECLARE
     registered record;
     held jsonb;
     wanted jsonb := jsonb_build_object(
-        'obj_key', obj_key, 'obj_key_given', obj_key_given, 'obj_fk', obj_fk, 'context', context, 'append_only', append_only,
+        'obj_key', obj_key, 'obj_key_given', obj_key_given, 'obj_fk', obj_fk, 'context', context,
+        'append_only', append_only,
         'obj_key_numbers', ARRAY(SELECT c.number FROM unnest(obj_key) WITH ORDINALITY AS k(field, position)
-                                        JOIN pghistory._columns("table") AS c ON c.name = k.field ORDER BY k.position));
+                                        JOIN pghistory._columns("table") AS c ON c.name = k.field
+                                  ORDER BY k.position));
 BEGIN
-    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _register_event_table.event_table;
+    SELECT * INTO registered
+      FROM pghistory.event_table AS e
+     WHERE e.event_table = _register_event_table.event_table;
     IF NOT FOUND OR registered."table" IS DISTINCT FROM "table"
        OR NOT to_jsonb(registered) @> wanted OR registered.obj_fk IS DISTINCT FROM obj_fk
     THEN
@@ -3154,9 +3288,11 @@ DECLARE
         'condition_is_row_level', condition.is_row_level, 'condition_is_void', false,
         'fields', fields, 'exclude', exclude,
         'field_numbers', CASE WHEN fields IS NOT NULL THEN
-            ARRAY(SELECT c.number FROM pghistory._columns("table") AS c WHERE c.name = ANY (fields) ORDER BY c.number) END,
+            ARRAY(SELECT c.number FROM pghistory._columns("table") AS c
+                   WHERE c.name = ANY (fields) ORDER BY c.number) END,
         'exclude_numbers', CASE WHEN exclude IS NOT NULL THEN
-            ARRAY(SELECT c.number FROM pghistory._columns("table") AS c WHERE c.name = ANY (exclude) ORDER BY c.number) END);
+            ARRAY(SELECT c.number FROM pghistory._columns("table") AS c
+                   WHERE c.name = ANY (exclude) ORDER BY c.number) END);
 BEGIN
     IF registered IS DISTINCT FROM wanted THEN
         INSERT INTO pghistory._request VALUES ('save tracker', "table", event_table, wanted);
@@ -3177,7 +3313,8 @@ BEGIN
     FOR missing IN
         SELECT * FROM pghistory._event_columns("table", fields, obj_key, context) AS c
          WHERE c.source IS NOT NULL
-           AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = event_table AND attname = c.name AND NOT attisdropped)
+           AND NOT EXISTS (SELECT FROM pg_attribute
+                            WHERE attrelid = event_table AND attname = c.name AND NOT attisdropped)
     LOOP
         EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', pghistory._table_name(event_table), missing.name,
                        pghistory._type_text(missing.type_id, missing.type_modifier, missing.collation_id));
@@ -3186,7 +3323,8 @@ BEGIN
 END
 $function$;
 
--- The event table for a tracker: the one it has, the one named, or the one of the default name; made where it is not there.
+-- The event table for a tracker: the one it has, the one named, or the one of the default name; made where
+-- it is not there.
 CREATE FUNCTION pghistory._find_event_table(
     "table" regclass, label text, event_table text, fields name[], exclude name[], obj_key name[], obj_fk text,
     context text, append_only boolean)
@@ -3215,22 +3353,25 @@ BEGIN
     found_table := COALESCE(present, found_table);
 
     IF found_table IS NULL THEN
-        RETURN pghistory._create_event_table("table", parsed.event_schema, parsed.event_name, tracked, obj_key, obj_fk,
-                                             context, append_only);
+        RETURN pghistory._create_event_table("table", parsed.event_schema, parsed.event_name, tracked, obj_key,
+                                             obj_fk, context, append_only);
     END IF;
     IF NOT pg_has_role(pghistory._owner(found_table), 'USAGE') THEN
         RAISE EXCEPTION 'must be owner of table %', pghistory._table_name(found_table)
             USING ERRCODE = 'insufficient_privilege',
-                  HINT = 'Events go to a table of your own, or of a role that you are a member of. Give another event_table.';
+                  HINT = 'Events go to a table of your own, or of a role that you are a member of. '
+                         'Give another event_table.';
     END IF;
     -- One that this table had before, or that a dropped table of its name left, is brought up to date.
     IF EXISTS (SELECT FROM pghistory.event_table AS e
                 WHERE e.event_table = found_table
                   AND (e."table" = _find_event_table."table"
                        OR pghistory._table_name(e."table") IS NULL
-                          AND format('%I.%I', e.table_schema, e.table_name) = pghistory._table_name(_find_event_table."table")))
+                          AND format('%I.%I', e.table_schema, e.table_name)
+                              = pghistory._table_name(_find_event_table."table")))
        AND (present IS NOT NULL OR NOT EXISTS (
-            SELECT FROM pghistory.tracker AS t WHERE t.event_table = found_table AND t."table" = _find_event_table."table"))
+            SELECT FROM pghistory.tracker AS t
+             WHERE t.event_table = found_table AND t."table" = _find_event_table."table"))
     THEN
         PERFORM pghistory._follow_event_table("table", found_table);
         PERFORM pghistory._add_missing_columns("table", found_table, tracked, obj_key, context);
@@ -3253,7 +3394,8 @@ BEGIN
         RAISE EXCEPTION 'table % cannot hold these events: %', pghistory._table_name(found_table), problem
             USING ERRCODE = CASE WHEN present IS NULL AND event_table IS NULL THEN 'duplicate_table'
                                  ELSE 'invalid_table_definition' END,
-                  HINT = CASE WHEN present IS NOT NULL THEN 'Call untrack() for the label first, or use another label.'
+                  HINT = CASE WHEN present IS NOT NULL
+                              THEN 'Call untrack() for the label first, or use another label.'
                               ELSE 'Give another name as event_table.' END;
     END IF;
     RETURN found_table;
@@ -3261,7 +3403,8 @@ END
 $function$;
 
 -- level => 'statement' is taken at its word, or refused.
-CREATE FUNCTION pghistory._check_statement_level("table" regclass, kind text, condition_is_row_level boolean)
+CREATE FUNCTION pghistory._check_statement_level(
+    "table" regclass, kind text, condition_is_row_level boolean)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3269,8 +3412,9 @@ AS $function$
 DECLARE
     reason text := CASE WHEN condition_is_row_level
                         THEN 'its condition names whole rows or system columns'
-                        ELSE pghistory._row_level_reason("table", CASE WHEN kind IN ('after_insert', 'before_delete')
-                                                                       THEN 'insert' ELSE 'update' END)
+                        ELSE pghistory._row_level_reason(
+                            "table",
+                            CASE WHEN kind IN ('after_insert', 'before_delete') THEN 'insert' ELSE 'update' END)
                    END;
 BEGIN
     IF reason IS NOT NULL AND kind NOT IN ('before_truncate', 'event') THEN
@@ -3297,8 +3441,8 @@ $function$;
 -- track(), with the search_path of the session that called it, which conditions are read with.
 CREATE FUNCTION pghistory._track(
     "table" regclass, label text, kind text, fields text[], condition text, exclude text[], event_table text,
-    obj_key text[], obj_fk text, context text, append_only boolean, level text, partition_by text, retention interval,
-    path text)
+    obj_key text[], obj_fk text, context text, append_only boolean, level text, partition_by text,
+    retention interval, path text)
  RETURNS regclass
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3315,14 +3459,15 @@ BEGIN
     PERFORM pghistory._check_not_null('context', context IS NULL);
     PERFORM pghistory._check_not_null('append_only', append_only IS NULL);
     PERFORM pghistory._check_not_null('level', level IS NULL);
-    PERFORM pghistory._check_choice('kind', kind, ARRAY['snapshot', 'after_insert', 'after_insert_or_update', 'before_update',
-        'after_update', 'before_delete', 'before_truncate', 'history', 'event']);
+    PERFORM pghistory._check_choice('kind', kind, ARRAY['snapshot', 'after_insert', 'after_insert_or_update',
+        'before_update', 'after_update', 'before_delete', 'before_truncate', 'history', 'event']);
     PERFORM pghistory._check_choice('context', context, ARRAY['reference', 'inline', 'none']);
     PERFORM pghistory._check_choice('level', level, ARRAY['auto', 'row', 'statement']);
     PERFORM pghistory._check_choice('obj_fk', obj_fk, ARRAY['cascade', 'restrict', 'set null']);
     PERFORM pghistory._check_trackable("table");
     IF partition_by IS NOT NULL OR retention IS NOT NULL THEN
-        RAISE EXCEPTION '% is not there yet', CASE WHEN partition_by IS NOT NULL THEN 'partition_by' ELSE 'retention' END
+        RAISE EXCEPTION '% is not there yet',
+                CASE WHEN partition_by IS NOT NULL THEN 'partition_by' ELSE 'retention' END
             USING ERRCODE = 'feature_not_supported',
                   HINT = 'Leave it out: events are kept in one table until you delete them.';
     END IF;
@@ -3367,8 +3512,8 @@ BEGIN
                   HINT = 'Recording a TRUNCATE reads the rows that are about to go: grant SELECT on the table.';
     END IF;
     PERFORM pghistory._register_event_table(
-        "table", target, pghistory._tracked_fields("table", kept_fields, kept_exclude), key, obj_key IS NOT NULL, obj_fk,
-        context, append_only);
+        "table", target, pghistory._tracked_fields("table", kept_fields, kept_exclude), key, obj_key IS NOT NULL,
+        obj_fk, context, append_only);
     PERFORM pghistory._register_tracker(
         "table", label, kind, kept_fields, kept_exclude, kept, target, level);
     PERFORM pghistory._set_append_only(target, append_only);
@@ -3404,15 +3549,16 @@ BEGIN
                             append_only, level, partition_by, retention, pg_catalog.current_setting('search_path'));
 END
 $function$;
-COMMENT ON FUNCTION pghistory.track(regclass, text, text, text[], text, text[], text, text[], text, text, boolean, text, text, interval) IS
-    'Records what happens to the rows of a table from now on, as events with this label, and returns the event table. '
-    'Kinds: snapshot, after_insert, after_insert_or_update, before_update, after_update, before_delete, before_truncate, '
-    'history, event. fields or exclude choose the columns (fields => ''{}'' only that something happened), condition the '
-    'rows: an SQL boolean over OLD and NEW. event_table names where events go, obj_key the columns that name the object '
-    '(by default the primary key; ''{}'' none); obj_fk (cascade, restrict, set null) makes that a real foreign key. context '
-    'is reference (events refer to pghistory.context), inline (they hold it) or none. append_only refuses changes of events. '
-    'level is auto, row or statement. The same call again changes nothing; another definition for the same label replaces '
-    'the tracker.';
+COMMENT ON FUNCTION pghistory.track(
+    regclass, text, text, text[], text, text[], text, text[], text, text, boolean, text, text, interval) IS
+    'Records what happens to the rows of a table from now on, as events with this label, and returns the event '
+    'table. Kinds: snapshot, after_insert, after_insert_or_update, before_update, after_update, before_delete, '
+    'before_truncate, history, event. fields or exclude choose the columns (fields => ''{}'' only that something '
+    'happened), condition the rows: an SQL boolean over OLD and NEW. event_table names where events go, obj_key '
+    'the columns that name the object (by default the primary key; ''{}'' none); obj_fk (cascade, restrict, '
+    'set null) makes that a real foreign key. context is reference (events refer to pghistory.context), inline '
+    '(they hold it) or none. append_only refuses changes of events. level is auto, row or statement. The same '
+    'call again changes nothing; another definition for the same label replaces the tracker.';
 
 CREATE FUNCTION pghistory.create_event_table(
     "table" regclass,
@@ -3451,12 +3597,13 @@ BEGIN
     parsed := pghistory._parsed_event_table(
         COALESCE(name, quote_ident(pghistory._event_table_name("table", kept_fields, kept_exclude))), "table");
     RETURN pghistory._create_event_table(
-        "table", parsed.event_schema, parsed.event_name, pghistory._tracked_fields("table", kept_fields, kept_exclude), key,
-        obj_fk, context, append_only);
+        "table", parsed.event_schema, parsed.event_name,
+        pghistory._tracked_fields("table", kept_fields, kept_exclude), key, obj_fk, context, append_only);
 END
 $function$;
 COMMENT ON FUNCTION pghistory.create_event_table(regclass, text, text[], text[], text[], text, text, boolean) IS
-    'Creates an event table for a table and tracks nothing yet: add columns, indexes or constraints of your own, then call track() with its name as event_table and the same choices.';
+    'Creates an event table for a table and tracks nothing yet: add columns, indexes or constraints of your own, '
+    'then call track() with its name as event_table and the same choices.';
 
 -- Removes the events of one label, or the event table once no tracker writes to it.
 CREATE FUNCTION pghistory._drop_events("table" regclass, event_table regclass, label text)
@@ -3480,7 +3627,8 @@ BEGIN
 END
 $function$;
 
-CREATE FUNCTION pghistory.untrack("table" regclass, label text DEFAULT NULL, drop_events boolean DEFAULT false)
+CREATE FUNCTION pghistory.untrack(
+    "table" regclass, label text DEFAULT NULL, drop_events boolean DEFAULT false)
  RETURNS integer
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3511,7 +3659,8 @@ BEGIN
     IF removed <> '[]' THEN
         PERFORM pghistory._apply_triggers("table");
     END IF;
-    FOR this IN SELECT r.event_table::regclass, r.label FROM jsonb_to_recordset(removed) AS r(event_table text, label text)
+    FOR this IN SELECT r.event_table::regclass, r.label
+                  FROM jsonb_to_recordset(removed) AS r(event_table text, label text)
     LOOP
         CONTINUE WHEN to_regclass(this.event_table::text) IS NULL;
         PERFORM pghistory._apply_by_hand("table", this.event_table);
@@ -3523,7 +3672,8 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.untrack(regclass, text, boolean) IS
-    'Removes one tracker of a table, or all of them, and returns how many. Events stay unless drop_events says otherwise.';
+    'Removes one tracker of a table, or all of them, and returns how many. '
+    'Events stay unless drop_events says otherwise.';
 
 -- Are the triggers of a tracker there, and do they fire?
 CREATE FUNCTION pghistory._tracker_status("table" regclass, label text)
@@ -3566,9 +3716,9 @@ AS $function$
 $function$;
 
 CREATE FUNCTION pghistory.trackers()
- RETURNS TABLE("table" regclass, label text, kind text, fields text[], exclude text[], condition text, event_table regclass,
-     obj_key text[], obj_fk text, context text, append_only boolean, level text, partition_by text, retention interval,
-     status text, definition text)
+ RETURNS TABLE("table" regclass, label text, kind text, fields text[], exclude text[], condition text,
+     event_table regclass, obj_key text[], obj_fk text, context text, append_only boolean, level text,
+     partition_by text, retention interval, status text, definition text)
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3579,8 +3729,8 @@ BEGIN
         RETURN;
     END IF;
     RETURN QUERY
-    SELECT t."table", t.label, t.kind, t.fields::text[], t.exclude::text[], t.condition, t.event_table, e.obj_key::text[],
-           e.obj_fk, e.context, e.append_only, t.level, NULL::text, NULL::interval,
+    SELECT t."table", t.label, t.kind, t.fields::text[], t.exclude::text[], t.condition, t.event_table,
+           e.obj_key::text[], e.obj_fk, e.context, e.append_only, t.level, NULL::text, NULL::interval,
            pghistory._tracker_status(t."table", t.label), pghistory._definition(t."table", t.label)
       FROM pghistory.tracker AS t
            JOIN pghistory.event_table AS e USING (event_table)
@@ -3589,7 +3739,8 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.trackers() IS
-    'What is tracked: one row for each tracker, its status (active, disabled, missing) and the track() call that would make it again.';
+    'What is tracked: one row for each tracker, its status (active, disabled, missing) and the track() call that '
+    'would make it again.';
 -- Objects: rows named by their key, given as text, or as a JSON object where the key has several columns.
 
 CREATE FUNCTION pghistory._object_identity(obj_key name[], obj text)
@@ -3679,7 +3830,8 @@ BEGIN
     IF "table" IS NULL THEN
         RAISE EXCEPTION 'create_event() needs a row of a tracked table, not a %', pg_typeof(record)
             USING ERRCODE = 'wrong_object_type',
-                  HINT = 'Give the table''s row itself: SELECT pghistory.create_event(u, ''user.login'') FROM users AS u WHERE ...';
+                  HINT = 'Give the table''s row itself: '
+                         'SELECT pghistory.create_event(u, ''user.login'') FROM users AS u WHERE ...';
     END IF;
     PERFORM pghistory._check_not_null('record', record IS NULL AND record::text IS NULL);
     PERFORM pghistory._check_not_null('label', label IS NULL);
@@ -3698,12 +3850,15 @@ BEGIN
                   HINT = 'Its owner can call pghistory.refresh().';
     END IF;
     INSERT INTO pghistory._request VALUES ('permit event', tracked, NULL, jsonb_build_object('label', label));
-    EXECUTE format('SELECT %s($1, $2::%s)', function, pghistory._table_name(tracked)) INTO event_id USING label, record;
+    EXECUTE format('SELECT %s($1, $2::%s)', function, pghistory._table_name(tracked))
+       INTO event_id
+      USING label, record;
     RETURN event_id;
 END
 $function$;
 COMMENT ON FUNCTION pghistory.create_event(anyelement, text) IS
-    'Writes one event with this label from a row of a tracked table, and returns its pgh_id. Whoever may insert, update or delete rows of the table may write its events by hand.';
+    'Writes one event with this label from a row of a tracked table, and returns its pgh_id. Whoever may insert, '
+    'update or delete rows of the table may write its events by hand.';
 
 CREATE FUNCTION pghistory.create_event("table" regclass, obj text, label text)
  RETURNS bigint
@@ -3726,7 +3881,8 @@ BEGIN
     IF key = '{}' THEN
         RAISE EXCEPTION 'events of table % do not name their object', pghistory._table_name(tracked)
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Give the row itself: SELECT pghistory.create_event(t, label) FROM the_table AS t WHERE ...';
+                  HINT = 'Give the row itself: '
+                         'SELECT pghistory.create_event(t, label) FROM the_table AS t WHERE ...';
     END IF;
     identity := pghistory._object_identity(key, obj);
     EXECUTE format('SELECT pghistory.create_event(t, $1) FROM %s AS t WHERE %s',
@@ -3741,7 +3897,8 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.create_event(regclass, text, text) IS
-    'Writes one event with this label from the row of a tracked table that has this key (as text, or a JSON object for a key of several columns), and returns its pgh_id.';
+    'Writes one event with this label from the row of a tracked table that has this key (as text, or a JSON object '
+    'for a key of several columns), and returns its pgh_id.';
 
 -- upkeep
 -- Upkeep: finding what is wrong, and repairing it.
@@ -3786,7 +3943,8 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.sync(regclass) IS
-    'Makes event tables and triggers follow their tables after DDL, where event triggers may not do it: one table, or all that the caller owns.';
+    'Makes event tables and triggers follow their tables after DDL, where event triggers may not do it: one table, '
+    'or all that the caller owns.';
 
 CREATE FUNCTION pghistory.refresh()
  RETURNS void
@@ -3803,14 +3961,18 @@ BEGIN
         PERFORM pghistory._lock(tracked);
         PERFORM pghistory._follow_table(tracked);
         PERFORM pghistory._enable_triggers(tracked);
-        FOR this IN SELECT e.event_table, e.append_only FROM pghistory.event_table AS e WHERE e."table" = tracked LOOP
+        FOR this IN SELECT e.event_table, e.append_only
+                      FROM pghistory.event_table AS e
+                     WHERE e."table" = tracked
+        LOOP
             PERFORM pghistory._set_append_only(this.event_table, this.append_only);
         END LOOP;
     END LOOP;
 END
 $function$;
 COMMENT ON FUNCTION pghistory.refresh() IS
-    'Repairs what verify() finds, on all tables that the caller owns; call it after ALTER EXTENSION pghistory UPDATE.';
+    'Repairs what verify() finds, on all tables that the caller owns; '
+    'call it after ALTER EXTENSION pghistory UPDATE.';
 
 -- What an event table lacks to hold what its trackers write.
 CREATE FUNCTION pghistory._event_table_problems("table" regclass, event_table regclass)
@@ -3834,7 +3996,8 @@ AS $function$
 $function$;
 
 -- What is wrong with the generated function of a trigger or of create_event(), or null.
-CREATE FUNCTION pghistory._function_problem(function text, arguments text, body text, event_table regclass)
+CREATE FUNCTION pghistory._function_problem(
+    function text, arguments text, body text, event_table regclass)
  RETURNS text
  LANGUAGE sql
  STABLE
@@ -3844,7 +4007,8 @@ AS $function$
            WHEN p.oid IS NULL THEN 'function is missing'
            WHEN NOT p.prosecdef OR p.proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, pg_temp']
            THEN 'function is not SECURITY DEFINER with a pinned search_path'
-           WHEN p.proowner::regrole <> pghistory._owner(event_table) THEN 'function does not belong to the owner of the event table'
+           WHEN p.proowner::regrole <> pghistory._owner(event_table)
+           THEN 'function does not belong to the owner of the event table'
            WHEN p.prosrc <> body THEN 'function is not what this version of pghistory writes'
            END
       FROM (SELECT to_regprocedure(format('%s(%s)', function, arguments)) AS oid) AS f
@@ -3883,19 +4047,23 @@ BEGIN
             CONTINUE;
         END IF;
         object := format('event table %s', pghistory._table_name(this.event_table));
-        FOR problem IN SELECT p.problem FROM pghistory._event_table_problems("table", this.event_table) AS p(problem) LOOP
+        FOR problem IN SELECT p.problem
+                         FROM pghistory._event_table_problems("table", this.event_table) AS p(problem)
+        LOOP
             RETURN NEXT;
         END LOOP;
         IF this.append_only AND NOT EXISTS (
-               SELECT FROM pg_trigger AS t WHERE t.tgrelid = this.event_table AND t.tgname = '!pghistory append-only'
-                                             AND t.tgenabled IN ('A', 'O'))
+               SELECT FROM pg_trigger AS t
+                WHERE t.tgrelid = this.event_table AND t.tgname = '!pghistory append-only'
+                  AND t.tgenabled IN ('A', 'O'))
         THEN
             problem := 'event table is not guarded as append-only';
             RETURN NEXT;
         END IF;
         object := format('function %s(text, anyelement)', this.by_hand);
         problem := pghistory._function_problem(this.by_hand, 'text, anyelement',
-                                               pghistory._by_hand_body("table", this.event_table), this.event_table);
+                                               pghistory._by_hand_body("table", this.event_table),
+                                               this.event_table);
         IF problem IS NOT NULL THEN
             RETURN NEXT;
         END IF;
@@ -3912,7 +4080,9 @@ BEGIN
     END LOOP;
 
     hint := repair;
-    FOR "table" IN SELECT DISTINCT t."table" FROM pghistory.tracker AS t JOIN pg_class AS c ON c.oid = t."table" LOOP
+    FOR "table" IN SELECT DISTINCT t."table"
+                     FROM pghistory.tracker AS t JOIN pg_class AS c ON c.oid = t."table"
+    LOOP
         FOR desired IN
             SELECT d.*, a.trigger_name IS NOT NULL AS is_there, a.enabled, a.definition AS actual_definition
               FROM pghistory._desired_triggers("table") AS d
@@ -3921,14 +4091,16 @@ BEGIN
         LOOP
             object := format('trigger %I on %s', desired.trigger_name, pghistory._table_name(desired.relation));
             problem := CASE WHEN NOT desired.is_there THEN 'trigger is missing'
-                            WHEN desired.actual_definition <> desired.definition THEN 'trigger is not what this version of pghistory makes'
+                            WHEN desired.actual_definition <> desired.definition
+                            THEN 'trigger is not what this version of pghistory makes'
                             WHEN desired.enabled IN ('D', 'R') THEN 'trigger is disabled' END;
             IF problem IS NOT NULL THEN
                 RETURN NEXT;
             END IF;
             object := format('function %s()', desired.function);
             problem := CASE WHEN desired.body IS NOT NULL
-                            THEN pghistory._function_problem(desired.function, '', desired.body, desired.event_table) END;
+                            THEN pghistory._function_problem(
+                                desired.function, '', desired.body, desired.event_table) END;
             IF problem IS NOT NULL THEN
                 RETURN NEXT;
             END IF;
@@ -3950,7 +4122,8 @@ AS $function$
     SELECT count(*) > 1 FROM regexp_matches(context, '^PL/pgSQL function pghistory[.]', 'gn')
 $function$;
 
--- Is a dump being restored? It brings the triggers itself, one by one, and the foreign keys of the registry after them.
+-- Is a dump being restored? It brings the triggers itself, one by one, and the foreign keys of the registry
+-- after them.
 CREATE FUNCTION pghistory._is_restoring()
  RETURNS boolean
  LANGUAGE sql
@@ -3985,8 +4158,8 @@ BEGIN
 END
 $function$;
 
--- Old values must not stand in the way of DDL on types. A column that holds them for nobody any more becomes text before
--- its type may go or change; one of a domain becomes its base type before values are checked again.
+-- Old values must not stand in the way of DDL on types. A column that holds them for nobody any more becomes text
+-- before its type may go or change; one of a domain becomes its base type before values are checked again.
 CREATE FUNCTION pghistory._release_types(tag text)
  RETURNS void
  LANGUAGE plpgsql
@@ -4011,13 +4184,14 @@ BEGIN
                END
     LOOP
         PERFORM pghistory._execute_as_owner(held.event_table, format(
-            'ALTER TABLE %s ALTER COLUMN %I TYPE %s', pghistory._table_name(held.event_table), held.attname, held.type_text));
+            'ALTER TABLE %s ALTER COLUMN %I TYPE %s',
+            pghistory._table_name(held.event_table), held.attname, held.type_text));
     END LOOP;
 END
 $function$;
 
--- The event triggers. They run as whoever issues DDL, and must neither fail it nor ask him for rights: what they do is
--- done as the owner of the extension.
+-- The event triggers. They run as whoever issues DDL, and must neither fail it nor ask him for rights: what they do
+-- is done as the owner of the extension.
 
 -- A restored registry has the names of columns right, and their numbers from another life: before names change, it
 -- learns the numbers of this one.
@@ -4069,7 +4243,8 @@ BEGIN
                    CROSS JOIN LATERAL (
                        SELECT CASE c.classid
                               WHEN 'pg_class'::regclass THEN c.objid
-                              WHEN 'pg_trigger'::regclass THEN (SELECT tgrelid FROM pg_trigger AS g WHERE g.oid = c.objid)
+                              WHEN 'pg_trigger'::regclass
+                              THEN (SELECT tgrelid FROM pg_trigger AS g WHERE g.oid = c.objid)
                               END AS relation) AS r
                    LEFT JOIN pg_class AS k ON k.oid = r.relation
         )
@@ -4079,7 +4254,8 @@ BEGIN
                JOIN pg_class AS tc ON tc.oid = t."table"
                LEFT JOIN pg_class AS ec ON ec.oid = t.event_table
          WHERE d.relation IN (t."table", t.event_table)
-            -- a table that is a partition, a parent or a child no longer is not named by the command that made it so
+            -- a table that is a partition, a parent or a child no longer is not named by the command
+            -- that made it so
             OR tc.relhassubclass AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = tc.oid)
             OR d.relation_has_children AND tc.relkind = 'r' AND NOT tc.relispartition AND EXISTS (
                SELECT FROM pg_trigger AS g WHERE g.tgrelid = tc.oid
@@ -4124,7 +4300,9 @@ BEGIN
         IF gone.events_are_gone THEN
             DELETE FROM pghistory.event_table AS e WHERE e.event_table = gone.event_table;
         ELSE
-            UPDATE pghistory.event_table AS e SET "table" = NULL, by_hand = NULL WHERE e.event_table = gone.event_table;
+            UPDATE pghistory.event_table AS e
+               SET "table" = NULL, by_hand = NULL
+             WHERE e.event_table = gone.event_table;
             PERFORM pghistory._drop_generated_functions(gone.event_table);
         END IF;
         PERFORM pghistory._drop_function(to_regprocedure(gone.by_hand || '(text, anyelement)'));
@@ -4153,8 +4331,8 @@ $function$;
 DO $event_triggers$
 DECLARE
     tags CONSTANT text := $tags$'ALTER TABLE', 'CREATE TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
-        'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER FUNCTION', 'ALTER ROUTINE',
-        'ALTER OPERATOR', 'ALTER COLLATION'$tags$;
+        'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER FUNCTION',
+        'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION'$tags$;
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = 'pghistory_after_ddl') THEN
         DROP EVENT TRIGGER pghistory_before_ddl;
@@ -4170,7 +4348,8 @@ BEGIN
         EXECUTE FUNCTION pghistory._after_drop();
     COMMENT ON EVENT TRIGGER pghistory_before_ddl IS 'Prepares the history of tracked tables for DDL.';
     COMMENT ON EVENT TRIGGER pghistory_after_ddl IS 'Makes event tables and triggers follow DDL on tracked tables.';
-    COMMENT ON EVENT TRIGGER pghistory_after_drop IS 'Ends tracking where tables, event tables or what conditions name are dropped.';
+    COMMENT ON EVENT TRIGGER pghistory_after_drop IS
+        'Ends tracking where tables, event tables or what conditions name are dropped.';
 EXCEPTION WHEN insufficient_privilege THEN
     RAISE WARNING 'event triggers may not be created here: call pghistory.sync() after DDL on tracked tables'
         USING ERRCODE = 'insufficient_privilege',
@@ -4204,8 +4383,8 @@ BEGIN
     DELETE FROM pghistory.capture_key AS k WHERE k.key <> ALL (keys);
     INSERT INTO pghistory.capture_key SELECT DISTINCT k FROM unnest(keys) AS k ON CONFLICT DO NOTHING;
     PERFORM pghistory._settle_capturing();
-    -- Whether the writer's role is noted is a matter of triggers. Those on tables that the caller does not own come with
-    -- their owner's refresh(), which verify() asks for.
+    -- Whether the writer's role is noted is a matter of triggers. Those on tables that the caller does not own come
+    -- with their owner's refresh(), which verify() asks for.
     FOR tracked IN SELECT * FROM pghistory._own_tracked_tables(NULL) LOOP
         PERFORM pghistory._lock(tracked);
         PERFORM pghistory._apply_triggers(tracked);
@@ -4213,9 +4392,12 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.capture(text[]) IS
-    'Makes every transaction that writes events have a context whose metadata holds these facts under "session": application_name, backend_pid, client_addr, client_port, current_user (the role in force at the write), database, query (of the first event), session_user, transaction_start. Without arguments: none, as at first. For the extension''s owner.';
--- Who may call what. PUBLIC has nothing by default; all that it has is given here. What is not named is for the owner of
--- the extension: functions that act with his rights.
+    'Makes every transaction that writes events have a context whose metadata holds these facts under "session": '
+    'application_name, backend_pid, client_addr, client_port, current_user (the role in force at the write), '
+    'database, query (of the first event), session_user, transaction_start. Without arguments: none, as at first. '
+    'For the extension''s owner.';
+-- Who may call what. PUBLIC has nothing by default; all that it has is given here. What is not named is for the
+-- owner of the extension: functions that act with his rights.
 
 REVOKE ALL ON ALL ROUTINES IN SCHEMA pghistory FROM PUBLIC;
 
@@ -4233,9 +4415,10 @@ GRANT EXECUTE ON FUNCTION
     pghistory.sync, pghistory.track, pghistory.trackers, pghistory.untrack, pghistory.verify
     TO PUBLIC;
 
--- The private functions that these call, as their caller, and those that generated functions and triggers call, as the
--- owner of the event table. Whoever calls one himself does so with his own rights; the three that run with the rights of
--- the extension's owner, _attach_context, _read_inline_context and _use_permit, look at the caller's own transaction only.
+-- The private functions that these call, as their caller, and those that generated functions and triggers call, as
+-- the owner of the event table. Whoever calls one himself does so with his own rights; the three that run with the
+-- rights of the extension's owner, _attach_context, _read_inline_context and _use_permit, look at the caller's own
+-- transaction only.
 
 GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._missing_value, pghistory._base_type,

@@ -25,8 +25,8 @@ BEGIN
     DELETE FROM pghistory.capture_key AS k WHERE k.key <> ALL (keys);
     INSERT INTO pghistory.capture_key SELECT DISTINCT k FROM unnest(keys) AS k ON CONFLICT DO NOTHING;
     PERFORM pghistory._settle_capturing();
-    -- Whether the writer's role is noted is a matter of triggers. Those on tables that the caller does not own come with
-    -- their owner's refresh(), which verify() asks for.
+    -- Whether the writer's role is noted is a matter of triggers. Those on tables that the caller does not own come
+    -- with their owner's refresh(), which verify() asks for.
     FOR tracked IN SELECT * FROM pghistory._own_tracked_tables(NULL) LOOP
         PERFORM pghistory._lock(tracked);
         PERFORM pghistory._apply_triggers(tracked);
@@ -34,4 +34,7 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.capture(text[]) IS
-    'Makes every transaction that writes events have a context whose metadata holds these facts under "session": application_name, backend_pid, client_addr, client_port, current_user (the role in force at the write), database, query (of the first event), session_user, transaction_start. Without arguments: none, as at first. For the extension''s owner.';
+    'Makes every transaction that writes events have a context whose metadata holds these facts under "session": '
+    'application_name, backend_pid, client_addr, client_port, current_user (the role in force at the write), '
+    'database, query (of the first event), session_user, transaction_start. Without arguments: none, as at first. '
+    'For the extension''s owner.';

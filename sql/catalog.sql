@@ -49,7 +49,9 @@ CREATE OR REPLACE FUNCTION pghistory._missing_value("table" regclass, number sma
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT (attmissingval::text::text[])[1] FROM pg_attribute WHERE attrelid = "table" AND attnum = number AND atthasmissing
+    SELECT (attmissingval::text::text[])[1]
+      FROM pg_attribute
+     WHERE attrelid = "table" AND attnum = number AND atthasmissing
 $function$;
 
 -- What a domain is made of, and whether it refuses null; any other type is made of itself.
@@ -74,8 +76,8 @@ BEGIN
 END
 $function$;
 
--- A type as a column of an event table has it: a domain that refuses null would refuse events that lack the column, so
--- that its base type stands in for it.
+-- A type as a column of an event table has it: a domain that refuses null would refuse events that lack the column,
+-- so that its base type stands in for it.
 CREATE OR REPLACE FUNCTION pghistory._event_type(INOUT type_id oid, INOUT type_modifier integer)
  RETURNS record
  LANGUAGE sql
@@ -96,7 +98,8 @@ CREATE OR REPLACE FUNCTION pghistory._holds(
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT EXISTS (
-        SELECT FROM pg_attribute AS a CROSS JOIN LATERAL pghistory._base_type(_holds.type_id, _holds.type_modifier) AS b
+        SELECT FROM pg_attribute AS a
+                    CROSS JOIN LATERAL pghistory._base_type(_holds.type_id, _holds.type_modifier) AS b
          WHERE a.attrelid = "table" AND a.attname = field AND NOT a.attisdropped AND a.attcollation = collation_id
            AND (a.atttypid = _holds.type_id AND a.atttypmod IN (_holds.type_modifier, -1)
                 OR a.atttypid = b.type_id AND a.atttypmod IN (b.type_modifier, -1)))
@@ -115,7 +118,8 @@ AS $function$
      WHERE i.indrelid = "table" AND i.indisprimary AND k.position <= i.indnkeyatts
 $function$;
 
--- The tables that are written to when a row of this one changes its key: those whose foreign keys point at it, and so on.
+-- The tables that are written to when a row of this one changes its key: those whose foreign keys point at it,
+-- and so on.
 CREATE OR REPLACE FUNCTION pghistory._key_followers("table" regclass)
  RETURNS SETOF regclass
  LANGUAGE sql
@@ -123,11 +127,14 @@ CREATE OR REPLACE FUNCTION pghistory._key_followers("table" regclass)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     WITH RECURSIVE follower AS (
-        SELECT conrelid FROM pg_constraint WHERE confrelid = "table" AND contype = 'f' AND confupdtype IN ('c', 'n', 'd')
+        SELECT conrelid
+          FROM pg_constraint
+         WHERE confrelid = "table" AND contype = 'f' AND confupdtype IN ('c', 'n', 'd')
         UNION
         SELECT c.conrelid
           FROM follower AS f
-               JOIN pg_constraint AS c ON c.confrelid = f.conrelid AND c.contype = 'f' AND c.confupdtype IN ('c', 'n', 'd')
+               JOIN pg_constraint AS c
+                 ON c.confrelid = f.conrelid AND c.contype = 'f' AND c.confupdtype IN ('c', 'n', 'd')
     )
     SELECT conrelid::regclass FROM follower
 $function$;
@@ -147,20 +154,22 @@ AS $function$
            AND NOT starts_with(tgname, '!pghistory ') AND NOT starts_with(tgname, '! pghistory '))
 $function$;
 
--- Could an event, which is wider than its row, be too wide for a page though the row was not? A value that is stored
--- elsewhere still takes its pointer's 18 bytes.
+-- Could an event, which is wider than its row, be too wide for a page though the row was not? A value that is
+-- stored elsewhere still takes its pointer's 18 bytes.
 CREATE OR REPLACE FUNCTION pghistory._may_not_fit("table" regclass)
  RETURNS boolean
  LANGUAGE sql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT COALESCE(sum(CASE WHEN attlen > 0 THEN attlen + 3 ELSE 18 END), 0) + 200 > current_setting('block_size')::integer
+    SELECT COALESCE(sum(CASE WHEN attlen > 0 THEN attlen + 3 ELSE 18 END), 0) + 200
+           > current_setting('block_size')::integer
       FROM pg_attribute
      WHERE attrelid = "table" AND attnum > 0 AND NOT attisdropped
 $function$;
 
--- Can values of the type be kept in an index of this method ("btree", "hash")? Arrays and rows can if what is in them can.
+-- Can values of the type be kept in an index of this method ("btree", "hash")? Arrays and rows can
+-- if what is in them can.
 CREATE OR REPLACE FUNCTION pghistory._is_indexable(type_id oid, method name)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -218,8 +227,10 @@ AS $function$
            WHEN c.relkind = 'f' THEN 'it is a foreign table'
            WHEN EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid) THEN 'other tables inherit from it'
            WHEN EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid) THEN 'it inherits from another table'
-           WHEN pghistory._may_not_fit(c.oid) THEN 'one row too wide for an event would take the others'' values along'
-           WHEN pghistory._has_row_triggers(c.oid) THEN 'it has AFTER ROW triggers of its own, which may write to it'
+           WHEN pghistory._may_not_fit(c.oid)
+           THEN 'one row too wide for an event would take the others'' values along'
+           WHEN pghistory._has_row_triggers(c.oid)
+           THEN 'it has AFTER ROW triggers of its own, which may write to it'
            WHEN operation = 'update' AND EXISTS (
                 SELECT FROM pghistory._key_followers(c.oid) AS follower
                  WHERE follower = c.oid OR pghistory._has_row_triggers(follower))

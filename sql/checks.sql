@@ -83,7 +83,8 @@ BEGIN
     PERFORM pghistory._check_owner("table");
     SELECT name INTO reserved FROM pghistory._columns("table") WHERE pghistory._is_reserved_name(name) LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'table % has a column "%", a name that event tables need', pghistory._table_name("table"), reserved
+        RAISE EXCEPTION 'table % has a column "%", a name that event tables need',
+                pghistory._table_name("table"), reserved
             USING ERRCODE = 'reserved_name',
                   HINT = 'Rename the column.';
     END IF;
@@ -104,7 +105,8 @@ BEGIN
         IF field IS NULL OR field NOT IN (SELECT name FROM pghistory._columns("table")) THEN
             RAISE EXCEPTION 'table % has no column "%"', pghistory._table_name("table"), field
                 USING ERRCODE = 'undefined_column',
-                      HINT = 'Fields are named as the table''s columns are; generated columns are fields only if they are stored.';
+                      HINT = 'Fields are named as the table''s columns are; '
+                             'generated columns are fields only if they are stored.';
         END IF;
     END LOOP;
     RETURN CASE WHEN fields IS NOT NULL
@@ -135,7 +137,8 @@ END
 $function$;
 
 -- A foreign key from events to their object needs the object to be there.
-CREATE OR REPLACE FUNCTION pghistory._check_foreign_key("table" regclass, obj_key name[], obj_fk text, append_only boolean)
+CREATE OR REPLACE FUNCTION pghistory._check_foreign_key(
+    "table" regclass, obj_key name[], obj_fk text, append_only boolean)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -150,7 +153,8 @@ BEGIN
     ELSIF append_only AND obj_fk <> 'restrict' THEN
         RAISE EXCEPTION 'an append-only event table cannot have obj_fk "%"', obj_fk
             USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Deleting an object would change its events. Use obj_fk => ''restrict'', or leave one of them out.';
+                  HINT = 'Deleting an object would change its events. '
+                         'Use obj_fk => ''restrict'', or leave one of them out.';
     END IF;
 END
 $function$;

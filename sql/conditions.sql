@@ -1,8 +1,8 @@
--- Conditions: parsed by PostgreSQL when track() is called, and kept as the text that PostgreSQL makes of them, in which
--- every name is qualified.
+-- Conditions: parsed by PostgreSQL when track() is called, and kept as the text that PostgreSQL makes of them, in
+-- which every name is qualified.
 
--- The four changes. Over named fields they are plain comparisons by image; over the tracked fields, whichever these are
--- when an event is written, they are placeholders that the trigger function fills in.
+-- The four changes. Over named fields they are plain comparisons by image; over the tracked fields, whichever these
+-- are when an event is written, they are placeholders that the trigger function fills in.
 CREATE OR REPLACE FUNCTION pghistory._row_of(image text, fields text[])
  RETURNS text
  LANGUAGE sql
@@ -28,7 +28,8 @@ AS $function$
                (SELECT format('(%s)',
                            string_agg(format('pg_catalog.record_image_%s(%s, %s)',
                                              CASE change WHEN 'all_change' THEN 'ne' ELSE 'eq' END,
-                                             pghistory._row_of('old', ARRAY[field]), pghistory._row_of('new', ARRAY[field])),
+                                             pghistory._row_of('old', ARRAY[field]),
+                                             pghistory._row_of('new', ARRAY[field])),
                                       CASE change WHEN 'all_change' THEN ' AND ' ELSE ' OR ' END ORDER BY position))
                   FROM unnest(fields) WITH ORDINALITY AS f(field, position))
            END
@@ -71,7 +72,8 @@ AS $function$
     SELECT COALESCE(pghistory._change_of('any_change', fields), 'pghistory._tracked_any_change(old, new)')
 $function$;
 COMMENT ON FUNCTION pghistory.any_change(text[]) IS
-    'The text of a condition for track(): true when the update changed any of the fields; without arguments, any of the tracked fields.';
+    'The text of a condition for track(): true when the update changed any of the fields; '
+    'without arguments, any of the tracked fields.';
 
 CREATE OR REPLACE FUNCTION pghistory.all_change(VARIADIC fields text[] DEFAULT '{}')
  RETURNS text
@@ -82,7 +84,8 @@ AS $function$
     SELECT COALESCE(pghistory._change_of('all_change', fields), 'pghistory._tracked_all_change(old, new)')
 $function$;
 COMMENT ON FUNCTION pghistory.all_change(text[]) IS
-    'The text of a condition for track(): true when the update changed every one of the fields; without arguments, every tracked field.';
+    'The text of a condition for track(): true when the update changed every one of the fields; '
+    'without arguments, every tracked field.';
 
 CREATE OR REPLACE FUNCTION pghistory.any_dont_change(VARIADIC fields text[] DEFAULT '{}')
  RETURNS text
@@ -93,7 +96,8 @@ AS $function$
     SELECT COALESCE(pghistory._change_of('any_dont_change', fields), 'pghistory._tracked_any_dont_change(old, new)')
 $function$;
 COMMENT ON FUNCTION pghistory.any_dont_change(text[]) IS
-    'The text of a condition for track(): true when the update left any of the fields as it was; without arguments, any of the tracked fields.';
+    'The text of a condition for track(): true when the update left any of the fields as it was; '
+    'without arguments, any of the tracked fields.';
 
 CREATE OR REPLACE FUNCTION pghistory.all_dont_change(VARIADIC fields text[] DEFAULT '{}')
  RETURNS text
@@ -104,7 +108,8 @@ AS $function$
     SELECT COALESCE(pghistory._change_of('all_dont_change', fields), 'pghistory._tracked_all_dont_change(old, new)')
 $function$;
 COMMENT ON FUNCTION pghistory.all_dont_change(text[]) IS
-    'The text of a condition for track(): true when the update left every one of the fields as it was; without arguments, every tracked field.';
+    'The text of a condition for track(): true when the update left every one of the fields as it was; '
+    'without arguments, every tracked field.';
 
 -- The trigger function of the scratch trigger that conditions are parsed in.
 CREATE OR REPLACE FUNCTION pghistory._parse_only()
@@ -159,17 +164,20 @@ AS $function$
             UNION ALL
             SELECT e.typnamespace, quote_ident(e.typname)
               FROM pg_type AS t
-                   JOIN pg_type AS e ON e.oid = CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem ELSE t.oid END
+                   JOIN pg_type AS e
+                     ON e.oid = CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem ELSE t.oid END
              WHERE class = 'pg_type' AND t.oid = id
             UNION ALL
             SELECT p.oprnamespace, p.oprname FROM pg_operator AS p WHERE class = 'pg_operator' AND p.oid = id
             UNION ALL
-            SELECT c.collnamespace, quote_ident(c.collname) FROM pg_collation AS c WHERE class = 'pg_collation' AND c.oid = id
+            SELECT c.collnamespace, quote_ident(c.collname) FROM pg_collation AS c
+             WHERE class = 'pg_collation' AND c.oid = id
            ) AS o
            JOIN pg_namespace AS n ON n.oid = o.namespace
 $function$;
 
--- The functions, types, operators and collations that the condition of a trigger names, beyond PostgreSQL's own and ours.
+-- The functions, types, operators and collations that the condition of a trigger names,
+-- beyond PostgreSQL's own and ours.
 CREATE OR REPLACE FUNCTION pghistory._objects_named(trigger_id oid)
  RETURNS jsonb
  LANGUAGE sql
@@ -179,10 +187,14 @@ AS $function$
     SELECT COALESCE(jsonb_agg(jsonb_build_object('class', class, 'id', id, 'schema', namespace,
                                                  'name', pghistory._object_text(class, id))), '[]')
       FROM (SELECT d.refclassid::regclass::text AS class, d.refobjid AS id,
-                   COALESCE((SELECT pronamespace FROM pg_proc WHERE oid = d.refobjid AND d.refclassid = 'pg_proc'::regclass),
-                            (SELECT typnamespace FROM pg_type WHERE oid = d.refobjid AND d.refclassid = 'pg_type'::regclass),
-                            (SELECT oprnamespace FROM pg_operator WHERE oid = d.refobjid AND d.refclassid = 'pg_operator'::regclass),
-                            (SELECT collnamespace FROM pg_collation WHERE oid = d.refobjid AND d.refclassid = 'pg_collation'::regclass)
+                   COALESCE((SELECT pronamespace FROM pg_proc
+                              WHERE oid = d.refobjid AND d.refclassid = 'pg_proc'::regclass),
+                            (SELECT typnamespace FROM pg_type
+                              WHERE oid = d.refobjid AND d.refclassid = 'pg_type'::regclass),
+                            (SELECT oprnamespace FROM pg_operator
+                              WHERE oid = d.refobjid AND d.refclassid = 'pg_operator'::regclass),
+                            (SELECT collnamespace FROM pg_collation
+                              WHERE oid = d.refobjid AND d.refclassid = 'pg_collation'::regclass)
                    ) AS namespace
               FROM pg_depend AS d
              WHERE d.classid = 'pg_trigger'::regclass AND d.objid = trigger_id) AS o
@@ -203,7 +215,8 @@ AS $function$
                       AND p.proname IN ('current_user', 'current_schema', 'current_schemas', 'getpgusername'))
 $function$;
 
--- A literal with a backslash is read differently where standard_conforming_strings is off, unless it is an E'' literal.
+-- A literal with a backslash is read differently where standard_conforming_strings is off,
+-- unless it is an E'' literal.
 CREATE OR REPLACE FUNCTION pghistory._portable_condition(condition text)
  RETURNS text
  LANGUAGE sql
@@ -213,12 +226,15 @@ AS $function$
     SELECT string_agg(CASE WHEN starts_with(token[1], '''') AND strpos(token[1], E'\\') > 0
                            THEN 'E' || replace(token[1], E'\\', E'\\\\')
                            ELSE token[1] END, '' ORDER BY position)
-      FROM regexp_matches(condition, $re$(E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|[[:alnum:]_$]+|.)$re$, 'g')
-               WITH ORDINALITY AS t(token, position)
+      FROM regexp_matches(
+               condition,
+               $re$(E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|[[:alnum:]_$]+|.)$re$,
+               'g') WITH ORDINALITY AS t(token, position)
 $function$;
 
 -- The condition of a trigger as PostgreSQL writes it, under settings that leave nothing to those of the reader.
-CREATE OR REPLACE FUNCTION pghistory._deparsed_condition(trigger_id oid, before_condition text, after_condition text)
+CREATE OR REPLACE FUNCTION pghistory._deparsed_condition(
+    trigger_id oid, before_condition text, after_condition text)
  RETURNS text
  LANGUAGE plpgsql
  STABLE
@@ -238,9 +254,11 @@ BEGIN
 END
 $function$;
 
--- The condition as PostgreSQL writes it, its parse tree, and what it names. The trigger it is parsed in is gone at once.
+-- The condition as PostgreSQL writes it, its parse tree, and what it names. The trigger it is parsed in
+-- is gone at once.
 CREATE OR REPLACE FUNCTION pghistory._parse_condition(
-    "table" regclass, events text, condition text, path text, OUT deparsed text, OUT tree pg_node_tree, OUT objects jsonb)
+    "table" regclass, events text, condition text, path text,
+    OUT deparsed text, OUT tree pg_node_tree, OUT objects jsonb)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -255,7 +273,8 @@ BEGIN
     PERFORM set_config('search_path', path, true);
     EXECUTE pg_catalog.concat(before_condition, condition, E'\n', after_condition);
     PERFORM pg_catalog.set_config('search_path', own_path, true);
-    SELECT pghistory._deparsed_condition(t.oid, before_condition, after_condition), t.tgqual, pghistory._objects_named(t.oid)
+    SELECT pghistory._deparsed_condition(t.oid, before_condition, after_condition), t.tgqual,
+           pghistory._objects_named(t.oid)
       INTO deparsed, tree, objects
       FROM pg_trigger AS t
      WHERE t.tgrelid = "table" AND t.tgname = '!pghistory condition';
@@ -263,8 +282,9 @@ BEGIN
 END
 $function$;
 
--- Is the text one expression? In parentheses, as it will be used, several statements or a second clause would not do;
--- bare, text that closes the parentheses and opens them again would not. Nothing is run: a cursor is opened and closed.
+-- Is the text one expression? In parentheses, as it will be used, several statements or a second clause would not
+-- do; bare, text that closes the parentheses and opens them again would not. Nothing is run: a cursor is opened
+-- and closed.
 CREATE OR REPLACE FUNCTION pghistory._check_single_expression("table" regclass, condition text, path text)
  RETURNS void
  LANGUAGE plpgsql
@@ -282,10 +302,11 @@ BEGIN
 END
 $function$;
 
--- The condition as it is kept, the columns it names, and whether only a row-level trigger can have what it names. `path`
--- is the search_path of the session that gave it.
+-- The condition as it is kept, the columns it names, and whether only a row-level trigger can have what it names.
+-- `path` is the search_path of the session that gave it.
 CREATE OR REPLACE FUNCTION pghistory._normalised_condition(
-    "table" regclass, kind text, condition text, path text, OUT text text, OUT columns jsonb, OUT objects jsonb, OUT is_row_level boolean)
+    "table" regclass, kind text, condition text, path text,
+    OUT text text, OUT columns jsonb, OUT objects jsonb, OUT is_row_level boolean)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -315,13 +336,17 @@ BEGIN
         RAISE EXCEPTION 'condition of kind "%" is not accepted: %', kind, reason
             USING ERRCODE = code,
                   DETAIL = format('The condition is: %s', condition),
-                  HINT = 'A condition is one boolean SQL expression over the columns of OLD (update, delete, truncate) and NEW (insert, update), without subqueries.';
+                  HINT = 'A condition is one boolean SQL expression over the columns of OLD (update, delete, '
+                         'truncate) and NEW (insert, update), without subqueries.';
     END;
     BEGIN
         second := pghistory._parse_condition("table", events, first.deparsed, 'pg_catalog, pg_temp');
         IF pghistory._depends_on_role(first.tree) THEN
-            reason := 'it asks for the current user or schema, and events are written as the owner of the event table';
-        ELSIF second.deparsed <> first.deparsed OR pghistory._meaning(second.tree) <> pghistory._meaning(first.tree) THEN
+            reason := 'it asks for the current user or schema, '
+                      'and events are written as the owner of the event table';
+        ELSIF second.deparsed <> first.deparsed
+              OR pghistory._meaning(second.tree) <> pghistory._meaning(first.tree)
+        THEN
             reason := 'PostgreSQL would read it differently';
         END IF;
     EXCEPTION WHEN OTHERS THEN
@@ -335,21 +360,24 @@ BEGIN
     END IF;
     text := first.deparsed;
     objects := first.objects;
-    SELECT COALESCE(jsonb_agg(jsonb_build_object('number', a.attnum, 'name', a.attname, 'type', a.atttypid) ORDER BY a.attnum), '[]')
+    SELECT COALESCE(jsonb_agg(jsonb_build_object('number', a.attnum, 'name', a.attname, 'type', a.atttypid)
+                              ORDER BY a.attnum), '[]')
       INTO columns
       FROM pg_attribute AS a
      WHERE a.attrelid = "table" AND a.attnum > 0
-       AND a.attnum IN (SELECT m[1]::smallint FROM regexp_matches(first.tree::text, ':varattno ([0-9]+) ', 'g') AS m);
-    -- Transition tables have neither whole rows of the table's type nor system columns. The placeholders for changes
-    -- name whole rows, but are not evaluated as they stand.
+       AND a.attnum IN (SELECT m[1]::smallint
+                          FROM regexp_matches(first.tree::text, ':varattno ([0-9]+) ', 'g') AS m);
+    -- Transition tables have neither whole rows of the table's type nor system columns. The placeholders for
+    -- changes name whole rows, but are not evaluated as they stand.
     is_row_level := pghistory._meaning(first.tree) ~ ':varattno -'
         OR (SELECT count(*) FROM regexp_matches(pghistory._meaning(first.tree), ':varattno 0 ', 'g'))
-           > 2 * (SELECT count(*) FROM regexp_matches(text, 'pghistory[.]_tracked_[a-z_]+[(]old[.][*], new[.][*][)]', 'g'));
+           > 2 * (SELECT count(*)
+                    FROM regexp_matches(text, 'pghistory[.]_tracked_[a-z_]+[(]old[.][*], new[.][*][)]', 'g'));
 END
 $function$;
 
--- The condition after something it names was renamed: {"old.email": "old.mail", "public.mood": "app.mood"}. PostgreSQL
--- writes every name with two parts; what stands in a literal is left alone.
+-- The condition after something it names was renamed: {"old.email": "old.mail", "public.mood": "app.mood"}.
+-- PostgreSQL writes every name with two parts; what stands in a literal is left alone.
 CREATE OR REPLACE FUNCTION pghistory._renamed_condition(condition text, renames jsonb)
  RETURNS text
  LANGUAGE sql
@@ -359,7 +387,8 @@ AS $function$
     SELECT string_agg(COALESCE(renames ->> token[1], token[1]), '' ORDER BY position)
       FROM regexp_matches(
                condition,
-               $re$(E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|(?:"(?:[^"]|"")*"|[[:alnum:]_$]+)(?:\.(?:"(?:[^"]|"")*"|[[:alnum:]_$]+|[-+*/<>=~!@#%^&|`?]+))?|.)$re$,
+               $re$(E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|(?:"(?:[^"]|"")*"|[[:alnum:]_$]+)$re$
+               || $re$(?:\.(?:"(?:[^"]|"")*"|[[:alnum:]_$]+|[-+*/<>=~!@#%^&|`?]+))?|.)$re$,
                'g') WITH ORDINALITY AS t(token, position)
 $function$;
 
@@ -370,7 +399,8 @@ CREATE OR REPLACE FUNCTION pghistory._renamed_columns("table" regclass, columns 
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT COALESCE(jsonb_agg(jsonb_build_object('number', a.attnum, 'name', a.attname, 'type', a.atttypid) ORDER BY a.attnum), '[]')
+    SELECT COALESCE(jsonb_agg(jsonb_build_object('number', a.attnum, 'name', a.attname, 'type', a.atttypid)
+                              ORDER BY a.attnum), '[]')
       FROM jsonb_to_recordset(columns) AS k(number smallint, name name)
            JOIN pg_attribute AS a ON a.attrelid = "table" AND a.attnum > 0 AND NOT a.attisdropped
                                  AND CASE WHEN same_origin THEN a.attnum = k.number ELSE a.attname = k.name END
@@ -388,8 +418,10 @@ AS $function$
            CROSS JOIN LATERAL (
                SELECT k.id, k.schema WHERE same_origin
                 UNION ALL
-               SELECT p.oid, p.pronamespace FROM pg_proc AS p WHERE NOT same_origin AND k.class = 'pg_proc' AND p.oid = to_regproc(k.name)
+               SELECT p.oid, p.pronamespace FROM pg_proc AS p
+                WHERE NOT same_origin AND k.class = 'pg_proc' AND p.oid = to_regproc(k.name)
                 UNION ALL
-               SELECT t.oid, t.typnamespace FROM pg_type AS t WHERE NOT same_origin AND k.class = 'pg_type' AND t.oid = to_regtype(k.name)
+               SELECT t.oid, t.typnamespace FROM pg_type AS t
+                WHERE NOT same_origin AND k.class = 'pg_type' AND t.oid = to_regtype(k.name)
            ) AS o
 $function$;

@@ -61,7 +61,8 @@ DECLARE
     answer CONSTANT boolean := EXISTS (SELECT FROM pghistory.capture_key);
 BEGIN
     IF pghistory._capturing() IS DISTINCT FROM answer THEN
-        EXECUTE format('CREATE OR REPLACE FUNCTION pghistory._capturing() RETURNS boolean LANGUAGE sql STABLE AS %L',
+        EXECUTE format('CREATE OR REPLACE FUNCTION pghistory._capturing() '
+                       'RETURNS boolean LANGUAGE sql STABLE AS %L',
                        format(' SELECT %s ', answer::text));
     END IF;
 END
@@ -103,7 +104,8 @@ CREATE OR REPLACE FUNCTION pghistory._transaction_context_id()
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT md5(concat_ws(' ', current_database(), pg_current_xact_id(), transaction_timestamp(), pg_backend_pid()))::uuid
+    SELECT md5(concat_ws(' ', current_database(), pg_current_xact_id(), transaction_timestamp(),
+                         pg_backend_pid()))::uuid
 $function$;
 
 -- The context of the event that is being written; its first event in a transaction writes it down.
@@ -120,8 +122,8 @@ DECLARE
     active record;
     facts jsonb;
 BEGIN
-    -- What was attached last is remembered in a setting that a rollback takes back together with the row. A writer can
-    -- forge it; where transactions must not stay anonymous, the table is asked.
+    -- What was attached last is remembered in a setting that a rollback takes back together with the row. A writer
+    -- can forge it; where transactions must not stay anonymous, the table is asked.
     IF NOT capturing AND current_setting('pghistory.attached', true) = settings THEN
         RETURN left(settings, strpos(settings, ' ') - 1);
     END IF;
@@ -232,7 +234,8 @@ BEGIN
 END
 $function$;
 
-CREATE OR REPLACE FUNCTION pghistory.set_context(metadata jsonb DEFAULT '{}', id uuid DEFAULT NULL, is_local boolean DEFAULT true)
+CREATE OR REPLACE FUNCTION pghistory.set_context(
+    metadata jsonb DEFAULT '{}', id uuid DEFAULT NULL, is_local boolean DEFAULT true)
  RETURNS uuid
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -258,7 +261,9 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.set_context(jsonb, uuid, boolean) IS
-    'Starts a context, or adds metadata (a JSON object; later keys win) to the one that is active, and returns its id. With is_local it lasts for the transaction; without, for the session: do not use that on pooled connections.';
+    'Starts a context, or adds metadata (a JSON object; later keys win) to the one that is active, and returns its '
+    'id. With is_local it lasts for the transaction; without, for the session: do not use that '
+    'on pooled connections.';
 
 CREATE OR REPLACE FUNCTION pghistory.add_context(metadata jsonb)
  RETURNS uuid
@@ -276,7 +281,9 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.add_context(jsonb) IS
-    'Adds metadata (a JSON object; later keys win) to the active context and returns its id; without an active context does nothing and returns null. What is added after the last event is kept if the context had an event in this transaction.';
+    'Adds metadata (a JSON object; later keys win) to the active context and returns its id; without an active '
+    'context does nothing and returns null. What is added after the last event is kept if the context had an event '
+    'in this transaction.';
 
 CREATE OR REPLACE FUNCTION pghistory.clear_context()
  RETURNS void

@@ -45,7 +45,8 @@ BEGIN
     IF "table" IS NULL THEN
         RAISE EXCEPTION 'create_event() needs a row of a tracked table, not a %', pg_typeof(record)
             USING ERRCODE = 'wrong_object_type',
-                  HINT = 'Give the table''s row itself: SELECT pghistory.create_event(u, ''user.login'') FROM users AS u WHERE ...';
+                  HINT = 'Give the table''s row itself: '
+                         'SELECT pghistory.create_event(u, ''user.login'') FROM users AS u WHERE ...';
     END IF;
     PERFORM pghistory._check_not_null('record', record IS NULL AND record::text IS NULL);
     PERFORM pghistory._check_not_null('label', label IS NULL);
@@ -64,12 +65,15 @@ BEGIN
                   HINT = 'Its owner can call pghistory.refresh().';
     END IF;
     INSERT INTO pghistory._request VALUES ('permit event', tracked, NULL, jsonb_build_object('label', label));
-    EXECUTE format('SELECT %s($1, $2::%s)', function, pghistory._table_name(tracked)) INTO event_id USING label, record;
+    EXECUTE format('SELECT %s($1, $2::%s)', function, pghistory._table_name(tracked))
+       INTO event_id
+      USING label, record;
     RETURN event_id;
 END
 $function$;
 COMMENT ON FUNCTION pghistory.create_event(anyelement, text) IS
-    'Writes one event with this label from a row of a tracked table, and returns its pgh_id. Whoever may insert, update or delete rows of the table may write its events by hand.';
+    'Writes one event with this label from a row of a tracked table, and returns its pgh_id. Whoever may insert, '
+    'update or delete rows of the table may write its events by hand.';
 
 CREATE OR REPLACE FUNCTION pghistory.create_event("table" regclass, obj text, label text)
  RETURNS bigint
@@ -92,7 +96,8 @@ BEGIN
     IF key = '{}' THEN
         RAISE EXCEPTION 'events of table % do not name their object', pghistory._table_name(tracked)
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Give the row itself: SELECT pghistory.create_event(t, label) FROM the_table AS t WHERE ...';
+                  HINT = 'Give the row itself: '
+                         'SELECT pghistory.create_event(t, label) FROM the_table AS t WHERE ...';
     END IF;
     identity := pghistory._object_identity(key, obj);
     EXECUTE format('SELECT pghistory.create_event(t, $1) FROM %s AS t WHERE %s',
@@ -107,4 +112,5 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.create_event(regclass, text, text) IS
-    'Writes one event with this label from the row of a tracked table that has this key (as text, or a JSON object for a key of several columns), and returns its pgh_id.';
+    'Writes one event with this label from the row of a tracked table that has this key (as text, or a JSON object '
+    'for a key of several columns), and returns its pgh_id.';

@@ -93,7 +93,8 @@ BEGIN
                                          ELSE 'EXTENDED' END);
     END IF;
     IF this.compression <> '' THEN
-        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET COMPRESSION %s', pghistory._table_name(event_table), field,
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET COMPRESSION %s',
+                       pghistory._table_name(event_table), field,
                        CASE this.compression WHEN 'l' THEN 'lz4' ELSE 'pglz' END);
     END IF;
 END
@@ -106,7 +107,8 @@ CREATE OR REPLACE FUNCTION pghistory._refuse_change()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
-    RAISE EXCEPTION 'event table %.% is append-only: % refused', quote_ident(TG_TABLE_SCHEMA), quote_ident(TG_TABLE_NAME), TG_OP
+    RAISE EXCEPTION 'event table %.% is append-only: % refused',
+            quote_ident(TG_TABLE_SCHEMA), quote_ident(TG_TABLE_NAME), TG_OP
         USING ERRCODE = 'insufficient_privilege',
               HINT = 'Its owner can call track() again with append_only => false.';
 END
@@ -124,13 +126,16 @@ DECLARE
     guarded CONSTANT boolean := EXISTS (SELECT FROM pg_trigger WHERE tgrelid = event_table AND tgname = guard);
 BEGIN
     IF append_only AND NOT guarded THEN
-        EXECUTE format('CREATE TRIGGER %I BEFORE UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION pghistory._refuse_change()',
+        EXECUTE format('CREATE TRIGGER %I BEFORE UPDATE OR DELETE OR TRUNCATE ON %s '
+                       'FOR EACH STATEMENT EXECUTE FUNCTION pghistory._refuse_change()',
                        guard, relation);
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', relation, guard);
         IF pghistory._extension_is_installed() THEN
             EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION pghistory', guard, relation);
         END IF;
-    ELSIF append_only AND (SELECT tgenabled = 'O' FROM pg_trigger WHERE tgrelid = event_table AND tgname = guard) THEN
+    ELSIF append_only
+          AND (SELECT tgenabled = 'O' FROM pg_trigger WHERE tgrelid = event_table AND tgname = guard)
+    THEN
         -- a restore that switches triggers off for a while switches them on as ordinary ones
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', relation, guard);
     ELSIF guarded AND NOT append_only THEN
@@ -140,7 +145,8 @@ END
 $function$;
 
 -- Ties events to their object by a real foreign key, or unties them.
-CREATE OR REPLACE FUNCTION pghistory._set_foreign_key(event_table regclass, "table" regclass, obj_key name[], obj_fk text)
+CREATE OR REPLACE FUNCTION pghistory._set_foreign_key(
+    event_table regclass, "table" regclass, obj_key name[], obj_fk text)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -158,12 +164,15 @@ BEGIN
         EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', relation, foreign_key);
     END IF;
     IF obj_fk IS NOT NULL THEN
-        EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%s) REFERENCES %s (%s) ON UPDATE CASCADE ON DELETE %s',
+        EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%s) REFERENCES %s (%s) '
+                       'ON UPDATE CASCADE ON DELETE %s',
                        relation, foreign_key,
-                       (SELECT string_agg(quote_ident(field), ', ') FROM unnest(pghistory._object_columns(obj_key)) AS field),
+                       (SELECT string_agg(quote_ident(field), ', ')
+                          FROM unnest(pghistory._object_columns(obj_key)) AS field),
                        pghistory._table_name("table"),
                        (SELECT string_agg(quote_ident(field), ', ') FROM unnest(obj_key) AS field),
-                       CASE obj_fk WHEN 'cascade' THEN 'CASCADE' WHEN 'set null' THEN 'SET NULL' ELSE 'RESTRICT' END);
+                       CASE obj_fk WHEN 'cascade' THEN 'CASCADE' WHEN 'set null' THEN 'SET NULL'
+                                   ELSE 'RESTRICT' END);
     END IF;
 END
 $function$;
@@ -262,7 +271,9 @@ DECLARE
 BEGIN
     IF (SELECT relkind NOT IN ('r', 'p') OR relpersistence = 't' FROM pg_class WHERE oid = event_table) THEN
         RETURN 'it is not an ordinary table';
-    ELSIF EXISTS (SELECT FROM pghistory.tracker AS t WHERE t."table" = _misfit.event_table) OR event_table = "table" THEN
+    ELSIF EXISTS (SELECT FROM pghistory.tracker AS t WHERE t."table" = _misfit.event_table)
+          OR event_table = "table"
+    THEN
         RETURN 'it is a tracked table';
     END IF;
 
@@ -273,7 +284,8 @@ BEGIN
         ELSIF registered."table" IS DISTINCT FROM "table"
               AND format('%I.%I', registered.table_schema, registered.table_name) <> pghistory._table_name("table")
         THEN
-            RETURN format('it holds the events of %I.%I, which was dropped', registered.table_schema, registered.table_name);
+            RETURN format('it holds the events of %I.%I, which was dropped',
+                          registered.table_schema, registered.table_name);
         ELSIF registered.obj_key <> obj_key THEN
             RETURN format('its events name the object by %s',
                           COALESCE(NULLIF(array_to_string(registered.obj_key, ', '), ''), 'nothing'));
@@ -296,7 +308,8 @@ BEGIN
         RETURN problem;
     END IF;
     IF NOT EXISTS (SELECT FROM pg_attribute AS a
-                    WHERE a.attrelid = event_table AND a.attname = 'pgh_id' AND (a.atthasdef OR a.attidentity <> ''))
+                    WHERE a.attrelid = event_table AND a.attname = 'pgh_id'
+                      AND (a.atthasdef OR a.attidentity <> ''))
     THEN
         RETURN 'its column "pgh_id" does not fill itself';
     END IF;

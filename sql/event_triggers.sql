@@ -10,7 +10,8 @@ AS $function$
     SELECT count(*) > 1 FROM regexp_matches(context, '^PL/pgSQL function pghistory[.]', 'gn')
 $function$;
 
--- Is a dump being restored? It brings the triggers itself, one by one, and the foreign keys of the registry after them.
+-- Is a dump being restored? It brings the triggers itself, one by one, and the foreign keys of the registry
+-- after them.
 CREATE OR REPLACE FUNCTION pghistory._is_restoring()
  RETURNS boolean
  LANGUAGE sql
@@ -45,8 +46,8 @@ BEGIN
 END
 $function$;
 
--- Old values must not stand in the way of DDL on types. A column that holds them for nobody any more becomes text before
--- its type may go or change; one of a domain becomes its base type before values are checked again.
+-- Old values must not stand in the way of DDL on types. A column that holds them for nobody any more becomes text
+-- before its type may go or change; one of a domain becomes its base type before values are checked again.
 CREATE OR REPLACE FUNCTION pghistory._release_types(tag text)
  RETURNS void
  LANGUAGE plpgsql
@@ -71,13 +72,14 @@ BEGIN
                END
     LOOP
         PERFORM pghistory._execute_as_owner(held.event_table, format(
-            'ALTER TABLE %s ALTER COLUMN %I TYPE %s', pghistory._table_name(held.event_table), held.attname, held.type_text));
+            'ALTER TABLE %s ALTER COLUMN %I TYPE %s',
+            pghistory._table_name(held.event_table), held.attname, held.type_text));
     END LOOP;
 END
 $function$;
 
--- The event triggers. They run as whoever issues DDL, and must neither fail it nor ask him for rights: what they do is
--- done as the owner of the extension.
+-- The event triggers. They run as whoever issues DDL, and must neither fail it nor ask him for rights: what they do
+-- is done as the owner of the extension.
 
 -- A restored registry has the names of columns right, and their numbers from another life: before names change, it
 -- learns the numbers of this one.
@@ -129,7 +131,8 @@ BEGIN
                    CROSS JOIN LATERAL (
                        SELECT CASE c.classid
                               WHEN 'pg_class'::regclass THEN c.objid
-                              WHEN 'pg_trigger'::regclass THEN (SELECT tgrelid FROM pg_trigger AS g WHERE g.oid = c.objid)
+                              WHEN 'pg_trigger'::regclass
+                              THEN (SELECT tgrelid FROM pg_trigger AS g WHERE g.oid = c.objid)
                               END AS relation) AS r
                    LEFT JOIN pg_class AS k ON k.oid = r.relation
         )
@@ -139,7 +142,8 @@ BEGIN
                JOIN pg_class AS tc ON tc.oid = t."table"
                LEFT JOIN pg_class AS ec ON ec.oid = t.event_table
          WHERE d.relation IN (t."table", t.event_table)
-            -- a table that is a partition, a parent or a child no longer is not named by the command that made it so
+            -- a table that is a partition, a parent or a child no longer is not named by the command
+            -- that made it so
             OR tc.relhassubclass AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = tc.oid)
             OR d.relation_has_children AND tc.relkind = 'r' AND NOT tc.relispartition AND EXISTS (
                SELECT FROM pg_trigger AS g WHERE g.tgrelid = tc.oid
@@ -184,7 +188,9 @@ BEGIN
         IF gone.events_are_gone THEN
             DELETE FROM pghistory.event_table AS e WHERE e.event_table = gone.event_table;
         ELSE
-            UPDATE pghistory.event_table AS e SET "table" = NULL, by_hand = NULL WHERE e.event_table = gone.event_table;
+            UPDATE pghistory.event_table AS e
+               SET "table" = NULL, by_hand = NULL
+             WHERE e.event_table = gone.event_table;
             PERFORM pghistory._drop_generated_functions(gone.event_table);
         END IF;
         PERFORM pghistory._drop_function(to_regprocedure(gone.by_hand || '(text, anyelement)'));
@@ -213,8 +219,8 @@ $function$;
 DO $event_triggers$
 DECLARE
     tags CONSTANT text := $tags$'ALTER TABLE', 'CREATE TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
-        'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER FUNCTION', 'ALTER ROUTINE',
-        'ALTER OPERATOR', 'ALTER COLLATION'$tags$;
+        'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER FUNCTION',
+        'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION'$tags$;
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = 'pghistory_after_ddl') THEN
         DROP EVENT TRIGGER pghistory_before_ddl;
@@ -230,7 +236,8 @@ BEGIN
         EXECUTE FUNCTION pghistory._after_drop();
     COMMENT ON EVENT TRIGGER pghistory_before_ddl IS 'Prepares the history of tracked tables for DDL.';
     COMMENT ON EVENT TRIGGER pghistory_after_ddl IS 'Makes event tables and triggers follow DDL on tracked tables.';
-    COMMENT ON EVENT TRIGGER pghistory_after_drop IS 'Ends tracking where tables, event tables or what conditions name are dropped.';
+    COMMENT ON EVENT TRIGGER pghistory_after_drop IS
+        'Ends tracking where tables, event tables or what conditions name are dropped.';
 EXCEPTION WHEN insufficient_privilege THEN
     RAISE WARNING 'event triggers may not be created here: call pghistory.sync() after DDL on tracked tables'
         USING ERRCODE = 'insufficient_privilege',

@@ -1,7 +1,7 @@
 -- Following the user's DDL: the event table, its columns and the triggers become what the table has become.
 
--- Runs PL/pgSQL statements on an event table with the rights of its owner. Rewriting a table runs code that its owner chose:
--- casts, checks, generated columns. A superuser must not run that as himself.
+-- Runs PL/pgSQL statements on an event table with the rights of its owner. Rewriting a table runs code that its
+-- owner chose: casts, checks, generated columns. A superuser must not run that as himself.
 CREATE OR REPLACE FUNCTION pghistory._execute_as_owner(event_table regclass, statements text)
  RETURNS void
  LANGUAGE plpgsql
@@ -19,7 +19,8 @@ BEGIN
     SELECT format('%I.%I()', n.nspname, '!pghistory ' || gen_random_uuid())
       INTO function
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = event_table;
-    EXECUTE format('CREATE FUNCTION %s RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path TO ''pg_catalog'', ''pg_temp'' AS %L',
+    EXECUTE format('CREATE FUNCTION %s RETURNS void LANGUAGE plpgsql SECURITY DEFINER '
+                   'SET search_path TO ''pg_catalog'', ''pg_temp'' AS %L',
                    function, format('BEGIN %s; END', statements));
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
     EXECUTE format('ALTER FUNCTION %s OWNER TO %s', function, owner);
@@ -47,8 +48,8 @@ BEGIN
 END
 $function$;
 
--- Makes a column of an event table be of another type. Values that cannot become it, or would not be the same any more,
--- stay beside it in a column of the old type.
+-- Makes a column of an event table be of another type. Values that cannot become it, or would not be the same any
+-- more, stay beside it in a column of the old type.
 CREATE OR REPLACE FUNCTION pghistory._retype_column(event_table regclass, field name, type_text text)
  RETURNS void
  LANGUAGE plpgsql
@@ -60,11 +61,15 @@ DECLARE
     plain_type CONSTANT text := regexp_replace(type_text, ' COLLATE .*$', '');
     kept_name name;
 BEGIN
-    SELECT format_type(atttypid, atttypmod) INTO old_type FROM pg_attribute WHERE attrelid = event_table AND attname = field;
+    SELECT format_type(atttypid, atttypmod)
+      INTO old_type
+      FROM pg_attribute WHERE attrelid = event_table AND attname = field;
     BEGIN
         -- Fails, and changes nothing, if a value would not come back as it was.
         PERFORM pghistory._execute_as_owner(event_table, format(
-            'IF EXISTS (SELECT FROM %1$s WHERE %2$I::%3$s::%4$s::text IS DISTINCT FROM %2$I::text) THEN RAISE EXCEPTION USING ERRCODE = ''22000'', MESSAGE = ''values would change'', HINT = ''They are kept.''; END IF; '
+            'IF EXISTS (SELECT FROM %1$s WHERE %2$I::%3$s::%4$s::text IS DISTINCT FROM %2$I::text) THEN '
+            'RAISE EXCEPTION USING ERRCODE = ''22000'', '
+            'MESSAGE = ''values would change'', HINT = ''They are kept.''; END IF; '
             'ALTER TABLE %1$s ALTER COLUMN %2$I TYPE %5$s USING %2$I::%3$s',
             relation, field, plain_type, old_type, type_text));
         RETURN;
@@ -83,7 +88,8 @@ END
 $function$;
 
 -- Sees to it that an event table has a column of this name and type.
-CREATE OR REPLACE FUNCTION pghistory._ensure_column(event_table regclass, field name, type_id oid, type_modifier integer, collation_id oid)
+CREATE OR REPLACE FUNCTION pghistory._ensure_column(
+    event_table regclass, field name, type_id oid, type_modifier integer, collation_id oid)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -91,7 +97,9 @@ AS $function$
 BEGIN
     IF pghistory._holds(event_table, field, type_id, type_modifier, collation_id) THEN
         RETURN;
-    ELSIF EXISTS (SELECT FROM pg_attribute WHERE attrelid = event_table AND attname = field AND NOT attisdropped) THEN
+    ELSIF EXISTS (SELECT FROM pg_attribute
+                   WHERE attrelid = event_table AND attname = field AND NOT attisdropped)
+    THEN
         PERFORM pghistory._set_aside(event_table, field);
     END IF;
     EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', pghistory._table_name(event_table), field,
@@ -99,8 +107,8 @@ BEGIN
 END
 $function$;
 
--- Renames columns of an event table, {"old": "new", ...}, also where names change places. What stands in the way and
--- follows nothing is set aside.
+-- Renames columns of an event table, {"old": "new", ...}, also where names change places. What stands in the way
+-- and follows nothing is set aside.
 CREATE OR REPLACE FUNCTION pghistory._rename_columns(event_table regclass, renames jsonb)
  RETURNS void
  LANGUAGE plpgsql
@@ -114,7 +122,9 @@ BEGIN
         EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', relation, this.key, 'pgh_row_' || this.number);
     END LOOP;
     FOR this IN SELECT key, value, row_number() OVER () AS number FROM jsonb_each_text(renames) LOOP
-        IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = event_table AND attname = this.value AND NOT attisdropped) THEN
+        IF EXISTS (SELECT FROM pg_attribute
+                    WHERE attrelid = event_table AND attname = this.value AND NOT attisdropped)
+        THEN
             PERFORM pghistory._set_aside(event_table, this.value);
         END IF;
         EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', relation, 'pgh_row_' || this.number, this.value);
@@ -123,7 +133,8 @@ END
 $function$;
 
 -- Names and numbers of columns, as they are now: by number where the numbers hold, by name after a restore.
-CREATE OR REPLACE FUNCTION pghistory._current_names("table" regclass, names name[], numbers smallint[], same_origin boolean)
+CREATE OR REPLACE FUNCTION pghistory._current_names(
+    "table" regclass, names name[], numbers smallint[], same_origin boolean)
  RETURNS name[]
  LANGUAGE sql
  STABLE
@@ -170,7 +181,8 @@ BEGIN
            JOIN pghistory._columns("table") AS c
              ON CASE WHEN same_origin THEN c.number = m.table_column_number ELSE c.name = m.table_column_name END
      WHERE m.event_table = _follow_columns.event_table;
-    PERFORM pghistory._rename_columns(_follow_columns.event_table, COALESCE(jsonb_object_agg(m.column_name, c.name), '{}'))
+    PERFORM pghistory._rename_columns(_follow_columns.event_table,
+                                      COALESCE(jsonb_object_agg(m.column_name, c.name), '{}'))
        FROM pghistory.event_column AS m
             JOIN pghistory._columns("table") AS c ON same_origin AND c.number = m.table_column_number
       WHERE m.event_table = _follow_columns.event_table
@@ -200,13 +212,17 @@ BEGIN
                         WHERE r.event_table = _follow_columns.event_table AND r."table" = _follow_columns."table"
                           AND c.name = ANY (pghistory._tracked_fields(r."table", r.fields, r.exclude)))
            AND NOT pghistory._is_reserved_name(c.name)
-           AND c.number NOT IN (SELECT m.table_column_number FROM jsonb_to_recordset(mapped) AS m(table_column_number smallint)
-                                 WHERE EXISTS (SELECT FROM jsonb_to_recordset(mapped) AS n(column_name name, table_column_number smallint)
-                                                      JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = n.column_name
-                                                WHERE n.table_column_number = m.table_column_number))
+           AND c.number NOT IN (
+               SELECT m.table_column_number FROM jsonb_to_recordset(mapped) AS m(table_column_number smallint)
+                WHERE EXISTS (
+                      SELECT FROM jsonb_to_recordset(mapped) AS n(column_name name, table_column_number smallint)
+                                  JOIN pg_attribute AS a
+                                    ON a.attrelid = event_table AND a.attname = n.column_name
+                       WHERE n.table_column_number = m.table_column_number))
          ORDER BY c.number
     LOOP
-        PERFORM pghistory._ensure_column(event_table, this.name, this.type_id, this.type_modifier, this.collation_id);
+        PERFORM pghistory._ensure_column(event_table, this.name,
+                                         this.type_id, this.type_modifier, this.collation_id);
         PERFORM pghistory._copy_storage(event_table, this.name, "table", this.name);
         mapped := mapped || jsonb_build_object(
             'column_name', this.name, 'table_column_name', this.name, 'table_column_number', this.number,
@@ -219,8 +235,8 @@ BEGIN
 END
 $function$;
 
--- The columns that name the object follow its key: the one given, or the primary key. A table that loses its primary key
--- keeps naming its objects by the columns that are still there.
+-- The columns that name the object follow its key: the one given, or the primary key. A table that loses its
+-- primary key keeps naming its objects by the columns that are still there.
 CREATE OR REPLACE FUNCTION pghistory._follow_key("table" regclass, event_table regclass, same_origin boolean)
  RETURNS void
  LANGUAGE plpgsql
@@ -242,9 +258,12 @@ BEGIN
     END IF;
 
     IF wanted = present AND cardinality(present) = cardinality(registered.obj_key) THEN
-        PERFORM pghistory._rename_columns(_follow_key.event_table, COALESCE(jsonb_object_agg(old_name, new_name), '{}'))
-           FROM unnest(pghistory._object_columns(registered.obj_key) || pghistory._other_key_columns(registered.obj_key),
-                       pghistory._object_columns(wanted) || pghistory._other_key_columns(wanted)) AS k(old_name, new_name)
+        PERFORM pghistory._rename_columns(_follow_key.event_table,
+                                          COALESCE(jsonb_object_agg(old_name, new_name), '{}'))
+           FROM unnest(pghistory._object_columns(registered.obj_key)
+                       || pghistory._other_key_columns(registered.obj_key),
+                       pghistory._object_columns(wanted)
+                       || pghistory._other_key_columns(wanted)) AS k(old_name, new_name)
                 JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.old_name
           WHERE old_name <> new_name;
         FOR this IN
@@ -254,8 +273,9 @@ BEGIN
              WHERE (starts_with(c.name, 'pgh_obj_') OR starts_with(c.name, 'pgh_other_'))
                AND NOT pghistory._holds(event_table, c.name, c.type_id, c.type_modifier, c.collation_id)
         LOOP
-            PERFORM pghistory._retype_column(event_table, this.name,
-                                             pghistory._type_text(this.type_id, this.type_modifier, this.collation_id));
+            PERFORM pghistory._retype_column(
+                event_table, this.name,
+                pghistory._type_text(this.type_id, this.type_modifier, this.collation_id));
         END LOOP;
     ELSE
         -- Another key: the columns of the old one step aside.
@@ -273,7 +293,8 @@ BEGIN
           FROM pghistory._event_columns("table", '{}', wanted, 'none') AS c
          WHERE starts_with(c.name, 'pgh_obj_') OR starts_with(c.name, 'pgh_other_') AND fresh
     LOOP
-        PERFORM pghistory._ensure_column(event_table, this.name, this.type_id, this.type_modifier, this.collation_id);
+        PERFORM pghistory._ensure_column(event_table, this.name,
+                                         this.type_id, this.type_modifier, this.collation_id);
     END LOOP;
     IF fresh THEN
         PERFORM pghistory._create_event_indexes(event_table, "table", wanted, 'none');
@@ -286,7 +307,8 @@ BEGIN
         'obj_key', wanted, 'obj_key_given', registered.obj_key_given, 'obj_fk', registered.obj_fk,
         'context', registered.context, 'append_only', registered.append_only,
         'obj_key_numbers', ARRAY(SELECT c.number FROM unnest(wanted) WITH ORDINALITY AS k(field, place)
-                                        JOIN pghistory._columns("table") AS c ON c.name = k.field ORDER BY k.place)));
+                                        JOIN pghistory._columns("table") AS c ON c.name = k.field
+                                  ORDER BY k.place)));
 END
 $function$;
 
@@ -302,7 +324,8 @@ BEGIN
     SELECT string_agg(format('%I = %I', k.field, m.column_name), ', '), count(*)
       INTO assignments, known
       FROM unnest(obj_key, pghistory._object_columns(obj_key)) AS k(source, field)
-           JOIN pghistory.event_column AS m ON m.event_table = _fill_key.event_table AND m.table_column_name = k.source;
+           JOIN pghistory.event_column AS m
+             ON m.event_table = _fill_key.event_table AND m.table_column_name = k.source;
     IF known = cardinality(obj_key) THEN
         PERFORM pghistory._set_append_only(event_table, false);
         PERFORM pghistory._execute_as_owner(event_table, format(
@@ -311,9 +334,10 @@ BEGIN
 END
 $function$;
 
--- What a condition names, under the names of today, as a map from the old text to the new; null if something is gone or
--- of another type.
-CREATE OR REPLACE FUNCTION pghistory._condition_renames("table" regclass, columns jsonb, objects jsonb, same_origin boolean)
+-- What a condition names, under the names of today, as a map from the old text to the new; null if something is
+-- gone or of another type.
+CREATE OR REPLACE FUNCTION pghistory._condition_renames(
+    "table" regclass, columns jsonb, objects jsonb, same_origin boolean)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
@@ -364,11 +388,13 @@ BEGIN
     LOOP
         fields := pghistory._current_names("table", this.fields, this.field_numbers, same_origin);
         exclude := pghistory._current_names("table", this.exclude, this.exclude_numbers, same_origin);
-        renames := pghistory._condition_renames("table", this.condition_columns, this.condition_objects, same_origin);
+        renames := pghistory._condition_renames(
+            "table", this.condition_columns, this.condition_objects, same_origin);
         IF renames IS NULL AND NOT this.condition_is_void THEN
             RAISE WARNING 'what the condition of tracker "%" names is gone or of another type', this.label
                 USING ERRCODE = 'object_not_in_prerequisite_state',
-                      HINT = 'Until track() is called for it again, its events are written as if it had no condition.';
+                      HINT = 'Until track() is called for it again, '
+                             'its events are written as if it had no condition.';
         END IF;
         INSERT INTO pghistory._request
         VALUES ('save tracker', "table", event_table, to_jsonb(this) || jsonb_build_object(
@@ -383,8 +409,8 @@ BEGIN
 END
 $function$;
 
--- Makes an event table follow its table, also one that a dropped table of the name left behind. Says whether a column
--- changed its type.
+-- Makes an event table follow its table, also one that a dropped table of the name left behind. Says whether a
+-- column changed its type.
 CREATE OR REPLACE FUNCTION pghistory._follow_event_table("table" regclass, event_table regclass)
  RETURNS boolean
  LANGUAGE plpgsql

@@ -75,19 +75,21 @@ CREATE OR REPLACE FUNCTION pghistory._is_reserved_name(field name)
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT field IN ('pgh_id', 'pgh_created_at', 'pgh_label', 'pgh_operation', 'pgh_xid', 'pgh_context_id', 'pgh_context',
-                     'pgh_row')
+    SELECT field IN ('pgh_id', 'pgh_created_at', 'pgh_label', 'pgh_operation', 'pgh_xid', 'pgh_context_id',
+                     'pgh_context', 'pgh_row')
         OR starts_with(field, 'pgh_obj_') OR starts_with(field, 'pgh_other_')
 $function$;
 
--- The function that writes to an event table when rows of the tracked table meet the operation, and its trigger's name.
+-- The function that writes to an event table when rows of the tracked table meet the operation,
+-- and its trigger's name.
 CREATE OR REPLACE FUNCTION pghistory._trigger_function_name(event_table regclass, operation text, level text)
  RETURNS name
  LANGUAGE sql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT pghistory._fitting_name(relname, format('_%s_%s', operation, level)) FROM pg_class WHERE oid = event_table
+    SELECT pghistory._fitting_name(relname, format('_%s_%s', operation, level))
+      FROM pg_class WHERE oid = event_table
 $function$;
 
 -- Triggers fire in the order of their names. Ours come first: a trigger that writes to its own table again would

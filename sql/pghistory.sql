@@ -1,7 +1,8 @@
 -- pghistory: the history of rows, kept inside PostgreSQL.
 --
 -- The table of contents. `make build` puts these files together as the script that CREATE EXTENSION runs;
--- `psql -1 -f sql/pghistory.sql` installs the same without CREATE EXTENSION. A file calls only what stands above it.
+-- `psql -1 -f sql/pghistory.sql` installs the same without CREATE EXTENSION. A file calls only what
+-- stands above it.
 
 -- the ground
 \ir schema.sql

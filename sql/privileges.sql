@@ -1,5 +1,5 @@
--- Who may call what. PUBLIC has nothing by default; all that it has is given here. What is not named is for the owner of
--- the extension: functions that act with his rights.
+-- Who may call what. PUBLIC has nothing by default; all that it has is given here. What is not named is for the
+-- owner of the extension: functions that act with his rights.
 
 REVOKE ALL ON ALL ROUTINES IN SCHEMA pghistory FROM PUBLIC;
 
@@ -17,9 +17,10 @@ GRANT EXECUTE ON FUNCTION
     pghistory.sync, pghistory.track, pghistory.trackers, pghistory.untrack, pghistory.verify
     TO PUBLIC;
 
--- The private functions that these call, as their caller, and those that generated functions and triggers call, as the
--- owner of the event table. Whoever calls one himself does so with his own rights; the three that run with the rights of
--- the extension's owner, _attach_context, _read_inline_context and _use_permit, look at the caller's own transaction only.
+-- The private functions that these call, as their caller, and those that generated functions and triggers call, as
+-- the owner of the event table. Whoever calls one himself does so with his own rights; the three that run with the
+-- rights of the extension's owner, _attach_context, _read_inline_context and _use_permit, look at the caller's own
+-- transaction only.
 
 GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._missing_value, pghistory._base_type,

@@ -1,6 +1,6 @@
--- The one door to the registry. Functions that run as their caller put what they ask for into a view; its first trigger
--- checks, as the caller, that he may, and its second does it, as the owner of the extension. A function could not do
--- both: a SECURITY DEFINER function cannot see who called it, and an ordinary one may not write.
+-- The one door to the registry. Functions that run as their caller put what they ask for into a view; its first
+-- trigger checks, as the caller, that he may, and its second does it, as the owner of the extension. A function
+-- could not do both: a SECURITY DEFINER function cannot see who called it, and an ordinary one may not write.
 
 CREATE OR REPLACE VIEW pghistory._request AS
     SELECT NULL::text AS action, NULL::regclass AS "table", NULL::regclass AS event_table, NULL::jsonb AS details
@@ -72,13 +72,13 @@ BEGIN
         -- Trackers of a table that is gone, where nothing told us.
         DELETE FROM pghistory.tracker AS t WHERE t.event_table = NEW.event_table AND t."table" <> NEW."table";
         INSERT INTO pghistory.event_table AS e
-            (event_table, "table", table_schema, table_name, origin, obj_key, obj_key_numbers, obj_key_given, obj_fk,
-             context, append_only)
-        SELECT NEW.event_table, NEW."table", n.nspname, c.relname, pghistory._origin(NEW."table"), d.obj_key, d.obj_key_numbers,
-               d.obj_key_given, d.obj_fk, d.context, d.append_only
+            (event_table, "table", table_schema, table_name, origin, obj_key, obj_key_numbers, obj_key_given,
+             obj_fk, context, append_only)
+        SELECT NEW.event_table, NEW."table", n.nspname, c.relname, pghistory._origin(NEW."table"),
+               d.obj_key, d.obj_key_numbers, d.obj_key_given, d.obj_fk, d.context, d.append_only
           FROM jsonb_to_record(details)
-                   AS d(obj_key name[], obj_key_numbers smallint[], obj_key_given boolean, obj_fk text, context text,
-                        append_only boolean),
+                   AS d(obj_key name[], obj_key_numbers smallint[], obj_key_given boolean, obj_fk text,
+                        context text, append_only boolean),
                pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
          WHERE c.oid = NEW."table"
         ON CONFLICT (event_table) DO UPDATE
@@ -100,7 +100,8 @@ BEGIN
             RETURNING *
         )
         INSERT INTO pghistory.event_column
-            (event_table, column_name, table_column_name, table_column_number, added_after, added_at, added_xid, missing_value)
+            (event_table, column_name, table_column_name, table_column_number, added_after, added_at, added_xid,
+             missing_value)
         SELECT NEW.event_table, d.column_name, d.table_column_name, d.table_column_number,
                COALESCE(c.added_after, d.added_after),
                CASE WHEN c.added_after IS NOT NULL THEN c.added_at
@@ -111,12 +112,13 @@ BEGIN
           FROM jsonb_to_recordset(details)
                    AS d(column_name name, table_column_name name, table_column_number smallint, added_after bigint,
                         missing_value text)
-               LEFT JOIN changed AS c ON c.table_column_number = d.table_column_number OR c.column_name = d.column_name
+               LEFT JOIN changed AS c
+                 ON c.table_column_number = d.table_column_number OR c.column_name = d.column_name
         ON CONFLICT DO NOTHING;
     WHEN 'save tracker' THEN
         INSERT INTO pghistory.tracker AS t
-            ("table", label, kind, fields, field_numbers, exclude, exclude_numbers, condition, condition_is_row_level,
-             condition_columns, condition_objects, condition_is_void, event_table, level)
+            ("table", label, kind, fields, field_numbers, exclude, exclude_numbers, condition,
+             condition_is_row_level, condition_columns, condition_objects, condition_is_void, event_table, level)
         SELECT NEW."table", d.label, d.kind, d.fields, d.field_numbers, d.exclude, d.exclude_numbers, d.condition,
                d.condition_is_row_level, d.condition_columns, d.condition_objects, d.condition_is_void,
                NEW.event_table, d.level
@@ -126,8 +128,8 @@ BEGIN
                         condition_columns jsonb, condition_objects jsonb, condition_is_void boolean, level text)
         ON CONFLICT ("table", label) DO UPDATE
            SET kind = EXCLUDED.kind, fields = EXCLUDED.fields, field_numbers = EXCLUDED.field_numbers,
-               exclude = EXCLUDED.exclude, exclude_numbers = EXCLUDED.exclude_numbers, condition = EXCLUDED.condition,
-               condition_is_row_level = EXCLUDED.condition_is_row_level,
+               exclude = EXCLUDED.exclude, exclude_numbers = EXCLUDED.exclude_numbers,
+               condition = EXCLUDED.condition, condition_is_row_level = EXCLUDED.condition_is_row_level,
                condition_columns = EXCLUDED.condition_columns, condition_objects = EXCLUDED.condition_objects,
                condition_is_void = EXCLUDED.condition_is_void,
                event_table = EXCLUDED.event_table, level = EXCLUDED.level,

@@ -17,9 +17,11 @@ BEGIN
                    WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
                      AND refobjid = 'pghistory'::pg_catalog.regnamespace)
         THEN
-            RAISE EXCEPTION 'schema "pghistory" belongs to role "%" and is not empty', schema_owner::pg_catalog.regrole
+            RAISE EXCEPTION 'schema "pghistory" belongs to role "%" and is not empty',
+                    schema_owner::pg_catalog.regrole
                 USING ERRCODE = 'insufficient_privilege',
-                      HINT = 'Look at what it holds; then let its owner install, or take it: ALTER SCHEMA pghistory OWNER TO CURRENT_USER.';
+                      HINT = 'Look at what it holds; then let its owner install, or take it: '
+                             'ALTER SCHEMA pghistory OWNER TO CURRENT_USER.';
         END IF;
         ALTER SCHEMA pghistory OWNER TO CURRENT_USER;
     END IF;

@@ -1,5 +1,6 @@
--- The tables that outlive the code: contexts and the registry. They are no members of the extension, so that pg_dump
--- carries them as what they are and DROP EXTENSION leaves them; one function creates or upgrades them, on first use.
+-- The tables that outlive the code: contexts and the registry. They are no members of the extension, so that
+-- pg_dump carries them as what they are and DROP EXTENSION leaves them; one function creates or upgrades them,
+-- on first use.
 
 -- Are all of them there? A restore makes them one by one.
 CREATE OR REPLACE FUNCTION pghistory._has_state()
@@ -9,8 +10,8 @@ CREATE OR REPLACE FUNCTION pghistory._has_state()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT bool_and(to_regclass(name) IS NOT NULL)
-      FROM unnest(ARRAY['pghistory.context_part', 'pghistory.context', 'pghistory.event_table', 'pghistory.event_column',
-                        'pghistory.tracker', 'pghistory.capture_key']) AS name
+      FROM unnest(ARRAY['pghistory.context_part', 'pghistory.context', 'pghistory.event_table',
+                        'pghistory.event_column', 'pghistory.tracker', 'pghistory.capture_key']) AS name
 $function$;
 
 CREATE OR REPLACE FUNCTION pghistory._ensure_state()
@@ -39,13 +40,16 @@ BEGIN
     );
     CREATE INDEX IF NOT EXISTS context_part_xid_idx ON pghistory.context_part (xid);
     COMMENT ON TABLE pghistory.context_part IS
-        'What each transaction knew of its context when it wrote events. A transaction adds rows of its own and changes nobody else''s, so that transactions with one context never wait for each other. Read pghistory.context instead.';
+        'What each transaction knew of its context when it wrote events. A transaction adds rows of its own and '
+        'changes nobody else''s, so that transactions with one context never wait for each other. Read '
+        'pghistory.context instead.';
     COMMENT ON COLUMN pghistory.context_part.session IS
         'What pghistory.capture() asked to be kept about the transaction.';
 
     CREATE OR REPLACE VIEW pghistory.context AS
         SELECT id,
-               COALESCE(jsonb_object_agg(key, value ORDER BY part) FILTER (WHERE key IS NOT NULL), '{}') AS metadata,
+               COALESCE(jsonb_object_agg(key, value ORDER BY part) FILTER (WHERE key IS NOT NULL), '{}')
+                   AS metadata,
                min(created_at) AS created_at,
                max(created_at) AS updated_at
           FROM pghistory.context_part
@@ -55,7 +59,8 @@ BEGIN
                    SELECT 'session', session WHERE session IS NOT NULL) AS fact ON true
          GROUP BY id;
     COMMENT ON VIEW pghistory.context IS
-        'One row for each context that had an event: its metadata, accumulated over all its transactions, later keys winning.';
+        'One row for each context that had an event: its metadata, accumulated over all its transactions, '
+        'later keys winning.';
 
     CREATE TABLE IF NOT EXISTS pghistory.event_table (
         event_table regclass PRIMARY KEY,
@@ -72,7 +77,8 @@ BEGIN
         by_hand text
     );
     COMMENT ON TABLE pghistory.event_table IS
-        'The registry of event tables: whose events each one holds, how they name the object and the context. The table is null once it has been dropped; its events stay.';
+        'The registry of event tables: whose events each one holds, how they name the object and the context. The '
+        'table is null once it has been dropped; its events stay.';
     COMMENT ON COLUMN pghistory.event_table.origin IS
         'The server and table that the attribute numbers in the registry belong to.';
     COMMENT ON COLUMN pghistory.event_table.obj_key_given IS
@@ -119,7 +125,8 @@ BEGIN
         since_xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
         PRIMARY KEY ("table", label)
     );
-    COMMENT ON TABLE pghistory.tracker IS 'The registry of trackers, as pghistory.track() was told. Read pghistory.trackers() instead.';
+    COMMENT ON TABLE pghistory.tracker IS
+        'The registry of trackers, as pghistory.track() was told. Read pghistory.trackers() instead.';
     COMMENT ON COLUMN pghistory.tracker.since IS
         'From when on the tracker has recorded what it records now.';
     COMMENT ON COLUMN pghistory.tracker.condition_columns IS
@@ -135,7 +142,8 @@ BEGIN
     COMMENT ON TABLE pghistory.capture_key IS 'What pghistory.capture() keeps about each transaction.';
 
     -- The registry is no secret; contexts are. Whoever owns the database can dump both.
-    GRANT SELECT ON pghistory.event_table, pghistory.event_column, pghistory.tracker, pghistory.capture_key TO PUBLIC;
+    GRANT SELECT ON pghistory.event_table, pghistory.event_column, pghistory.tracker, pghistory.capture_key
+       TO PUBLIC;
     GRANT SELECT ON SEQUENCE pghistory.tracker_ordinal_seq, pghistory.context_part_part_seq TO pg_database_owner;
     GRANT SELECT ON pghistory.context_part, pghistory.context TO pg_database_owner;
 END

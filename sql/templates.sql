@@ -75,7 +75,8 @@ CREATE OR REPLACE FUNCTION pghistory._condition_text(condition text, "table" reg
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    compared CONSTANT name[] := CASE WHEN fields = '{}' THEN pghistory._tracked_fields("table", NULL, NULL) ELSE fields END;
+    compared CONSTANT name[] := CASE WHEN fields = '{}' THEN pghistory._tracked_fields("table", NULL, NULL)
+                                     ELSE fields END;
     change text;
 BEGIN
     FOREACH change IN ARRAY ARRAY['any_change', 'all_change', 'any_dont_change', 'all_dont_change'] LOOP
@@ -139,14 +140,17 @@ BEGIN
 
     IF operation = 'update'
        AND (SELECT count(*) FROM pg_attribute
-             WHERE attrelid = event_table AND attname = ANY (other_columns) AND NOT attisdropped) = cardinality(other_columns)
+             WHERE attrelid = event_table AND attname = ANY (other_columns) AND NOT attisdropped)
+           = cardinality(other_columns)
     THEN
         columns := columns || ARRAY(SELECT quote_ident(c) FROM unnest(other_columns) AS c);
         expressions := expressions || ARRAY(
             SELECT format('CASE WHEN %s THEN %s.%I END',
                           format('ROW(%s)::record *<> ROW(%s)::record',
-                                 (SELECT string_agg(format('old.%I', f), ', ') FROM unnest(registered.obj_key) AS f),
-                                 (SELECT string_agg(format('new.%I', f), ', ') FROM unnest(registered.obj_key) AS f)),
+                                 (SELECT string_agg(format('old.%I', f), ', ')
+                                    FROM unnest(registered.obj_key) AS f),
+                                 (SELECT string_agg(format('new.%I', f), ', ')
+                                    FROM unnest(registered.obj_key) AS f)),
                           other_image, k)
               FROM unnest(registered.obj_key) AS k);
     END IF;
@@ -213,10 +217,12 @@ BEGIN
         wanted := concat_ws(' AND ', change, condition);
 
         IF level = 'row' AND wanted = '' THEN
-            body := concat(body, pghistory._insert_text(event_table, event.columns, event.expressions, NULL, 4), E';\n');
+            body := concat(body, pghistory._insert_text(
+                               event_table, event.columns, event.expressions, NULL, 4), E';\n');
         ELSIF level = 'row' THEN
             body := concat(body, '    IF ', wanted, E' THEN\n',
-                           pghistory._insert_text(event_table, event.columns, event.expressions, NULL, 8), E';\n    END IF;\n');
+                           pghistory._insert_text(event_table, event.columns, event.expressions, NULL, 8),
+                           E';\n    END IF;\n');
         ELSIF operation = 'truncate' AND is_partitioned THEN
             -- The trigger is on each partition: which one is being truncated is known when it fires.
             body := concat(body, '    EXECUTE concat(',
@@ -236,20 +242,23 @@ BEGIN
                                       E'\n     WHERE ' || NULLIF(wanted, '')), 4), E';\n');
         ELSE
             -- The two transition tables are paired by their order. A full join cannot be planned as a nested loop,
-            -- whatever the first statement of the session made the planner think of their size, as long as no filter
-            -- turns it into another join; one row needs no join at all.
+            -- whatever the first statement of the session made the planner think of their size, as long as no
+            -- filter turns it into another join; one row needs no join at all.
             body := concat(body,
                 E'    IF EXISTS (SELECT FROM new_rows OFFSET 1) THEN\n',
                 pghistory._insert_text(
                     event_table, event.columns, event.expressions,
                     concat(E'          FROM (SELECT row_number() OVER () AS pgh_row, * FROM old_rows) AS old\n',
-                           E'               FULL JOIN (SELECT row_number() OVER () AS pgh_row, * FROM new_rows) AS new USING (pgh_row)\n',
-                           '         WHERE COALESCE(', concat_ws(' AND ', 'new.pgh_row IS NOT NULL', NULLIF(wanted, '')), ', false)'),
+                           '               FULL JOIN (SELECT row_number() OVER () AS pgh_row, * FROM new_rows)',
+                           E' AS new USING (pgh_row)\n',
+                           '         WHERE COALESCE(',
+                           concat_ws(' AND ', 'new.pgh_row IS NOT NULL', NULLIF(wanted, '')), ', false)'),
                     8),
                 E';\n    ELSE\n',
                 pghistory._insert_text(
                     event_table, event.columns, event.expressions,
-                    concat('          FROM old_rows AS old, new_rows AS new', E'\n         WHERE ' || NULLIF(wanted, '')),
+                    concat('          FROM old_rows AS old, new_rows AS new',
+                           E'\n         WHERE ' || NULLIF(wanted, '')),
                     8),
                 E';\n    END IF;\n');
         END IF;
@@ -258,9 +267,10 @@ BEGIN
 END
 $function$;
 
--- The body of the function of one trigger. An event is a little wider than its row: where that may not fit a page, it is
--- written without its values rather than failing the write.
-CREATE OR REPLACE FUNCTION pghistory._trigger_body("table" regclass, event_table regclass, operation text, level text)
+-- The body of the function of one trigger. An event is a little wider than its row: where that may not fit a page,
+-- it is written without its values rather than failing the write.
+CREATE OR REPLACE FUNCTION pghistory._trigger_body(
+    "table" regclass, event_table regclass, operation text, level text)
  RETURNS text
  LANGUAGE plpgsql
  STABLE

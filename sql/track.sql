@@ -12,11 +12,15 @@ DECLARE
     registered record;
     held jsonb;
     wanted jsonb := jsonb_build_object(
-        'obj_key', obj_key, 'obj_key_given', obj_key_given, 'obj_fk', obj_fk, 'context', context, 'append_only', append_only,
+        'obj_key', obj_key, 'obj_key_given', obj_key_given, 'obj_fk', obj_fk, 'context', context,
+        'append_only', append_only,
         'obj_key_numbers', ARRAY(SELECT c.number FROM unnest(obj_key) WITH ORDINALITY AS k(field, position)
-                                        JOIN pghistory._columns("table") AS c ON c.name = k.field ORDER BY k.position));
+                                        JOIN pghistory._columns("table") AS c ON c.name = k.field
+                                  ORDER BY k.position));
 BEGIN
-    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _register_event_table.event_table;
+    SELECT * INTO registered
+      FROM pghistory.event_table AS e
+     WHERE e.event_table = _register_event_table.event_table;
     IF NOT FOUND OR registered."table" IS DISTINCT FROM "table"
        OR NOT to_jsonb(registered) @> wanted OR registered.obj_fk IS DISTINCT FROM obj_fk
     THEN
@@ -59,9 +63,11 @@ DECLARE
         'condition_is_row_level', condition.is_row_level, 'condition_is_void', false,
         'fields', fields, 'exclude', exclude,
         'field_numbers', CASE WHEN fields IS NOT NULL THEN
-            ARRAY(SELECT c.number FROM pghistory._columns("table") AS c WHERE c.name = ANY (fields) ORDER BY c.number) END,
+            ARRAY(SELECT c.number FROM pghistory._columns("table") AS c
+                   WHERE c.name = ANY (fields) ORDER BY c.number) END,
         'exclude_numbers', CASE WHEN exclude IS NOT NULL THEN
-            ARRAY(SELECT c.number FROM pghistory._columns("table") AS c WHERE c.name = ANY (exclude) ORDER BY c.number) END);
+            ARRAY(SELECT c.number FROM pghistory._columns("table") AS c
+                   WHERE c.name = ANY (exclude) ORDER BY c.number) END);
 BEGIN
     IF registered IS DISTINCT FROM wanted THEN
         INSERT INTO pghistory._request VALUES ('save tracker', "table", event_table, wanted);
@@ -82,7 +88,8 @@ BEGIN
     FOR missing IN
         SELECT * FROM pghistory._event_columns("table", fields, obj_key, context) AS c
          WHERE c.source IS NOT NULL
-           AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = event_table AND attname = c.name AND NOT attisdropped)
+           AND NOT EXISTS (SELECT FROM pg_attribute
+                            WHERE attrelid = event_table AND attname = c.name AND NOT attisdropped)
     LOOP
         EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', pghistory._table_name(event_table), missing.name,
                        pghistory._type_text(missing.type_id, missing.type_modifier, missing.collation_id));
@@ -91,7 +98,8 @@ BEGIN
 END
 $function$;
 
--- The event table for a tracker: the one it has, the one named, or the one of the default name; made where it is not there.
+-- The event table for a tracker: the one it has, the one named, or the one of the default name; made where
+-- it is not there.
 CREATE OR REPLACE FUNCTION pghistory._find_event_table(
     "table" regclass, label text, event_table text, fields name[], exclude name[], obj_key name[], obj_fk text,
     context text, append_only boolean)
@@ -120,22 +128,25 @@ BEGIN
     found_table := COALESCE(present, found_table);
 
     IF found_table IS NULL THEN
-        RETURN pghistory._create_event_table("table", parsed.event_schema, parsed.event_name, tracked, obj_key, obj_fk,
-                                             context, append_only);
+        RETURN pghistory._create_event_table("table", parsed.event_schema, parsed.event_name, tracked, obj_key,
+                                             obj_fk, context, append_only);
     END IF;
     IF NOT pg_has_role(pghistory._owner(found_table), 'USAGE') THEN
         RAISE EXCEPTION 'must be owner of table %', pghistory._table_name(found_table)
             USING ERRCODE = 'insufficient_privilege',
-                  HINT = 'Events go to a table of your own, or of a role that you are a member of. Give another event_table.';
+                  HINT = 'Events go to a table of your own, or of a role that you are a member of. '
+                         'Give another event_table.';
     END IF;
     -- One that this table had before, or that a dropped table of its name left, is brought up to date.
     IF EXISTS (SELECT FROM pghistory.event_table AS e
                 WHERE e.event_table = found_table
                   AND (e."table" = _find_event_table."table"
                        OR pghistory._table_name(e."table") IS NULL
-                          AND format('%I.%I', e.table_schema, e.table_name) = pghistory._table_name(_find_event_table."table")))
+                          AND format('%I.%I', e.table_schema, e.table_name)
+                              = pghistory._table_name(_find_event_table."table")))
        AND (present IS NOT NULL OR NOT EXISTS (
-            SELECT FROM pghistory.tracker AS t WHERE t.event_table = found_table AND t."table" = _find_event_table."table"))
+            SELECT FROM pghistory.tracker AS t
+             WHERE t.event_table = found_table AND t."table" = _find_event_table."table"))
     THEN
         PERFORM pghistory._follow_event_table("table", found_table);
         PERFORM pghistory._add_missing_columns("table", found_table, tracked, obj_key, context);
@@ -158,7 +169,8 @@ BEGIN
         RAISE EXCEPTION 'table % cannot hold these events: %', pghistory._table_name(found_table), problem
             USING ERRCODE = CASE WHEN present IS NULL AND event_table IS NULL THEN 'duplicate_table'
                                  ELSE 'invalid_table_definition' END,
-                  HINT = CASE WHEN present IS NOT NULL THEN 'Call untrack() for the label first, or use another label.'
+                  HINT = CASE WHEN present IS NOT NULL
+                              THEN 'Call untrack() for the label first, or use another label.'
                               ELSE 'Give another name as event_table.' END;
     END IF;
     RETURN found_table;
@@ -166,7 +178,8 @@ END
 $function$;
 
 -- level => 'statement' is taken at its word, or refused.
-CREATE OR REPLACE FUNCTION pghistory._check_statement_level("table" regclass, kind text, condition_is_row_level boolean)
+CREATE OR REPLACE FUNCTION pghistory._check_statement_level(
+    "table" regclass, kind text, condition_is_row_level boolean)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -174,8 +187,9 @@ AS $function$
 DECLARE
     reason text := CASE WHEN condition_is_row_level
                         THEN 'its condition names whole rows or system columns'
-                        ELSE pghistory._row_level_reason("table", CASE WHEN kind IN ('after_insert', 'before_delete')
-                                                                       THEN 'insert' ELSE 'update' END)
+                        ELSE pghistory._row_level_reason(
+                            "table",
+                            CASE WHEN kind IN ('after_insert', 'before_delete') THEN 'insert' ELSE 'update' END)
                    END;
 BEGIN
     IF reason IS NOT NULL AND kind NOT IN ('before_truncate', 'event') THEN
@@ -202,8 +216,8 @@ $function$;
 -- track(), with the search_path of the session that called it, which conditions are read with.
 CREATE OR REPLACE FUNCTION pghistory._track(
     "table" regclass, label text, kind text, fields text[], condition text, exclude text[], event_table text,
-    obj_key text[], obj_fk text, context text, append_only boolean, level text, partition_by text, retention interval,
-    path text)
+    obj_key text[], obj_fk text, context text, append_only boolean, level text, partition_by text,
+    retention interval, path text)
  RETURNS regclass
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -220,14 +234,15 @@ BEGIN
     PERFORM pghistory._check_not_null('context', context IS NULL);
     PERFORM pghistory._check_not_null('append_only', append_only IS NULL);
     PERFORM pghistory._check_not_null('level', level IS NULL);
-    PERFORM pghistory._check_choice('kind', kind, ARRAY['snapshot', 'after_insert', 'after_insert_or_update', 'before_update',
-        'after_update', 'before_delete', 'before_truncate', 'history', 'event']);
+    PERFORM pghistory._check_choice('kind', kind, ARRAY['snapshot', 'after_insert', 'after_insert_or_update',
+        'before_update', 'after_update', 'before_delete', 'before_truncate', 'history', 'event']);
     PERFORM pghistory._check_choice('context', context, ARRAY['reference', 'inline', 'none']);
     PERFORM pghistory._check_choice('level', level, ARRAY['auto', 'row', 'statement']);
     PERFORM pghistory._check_choice('obj_fk', obj_fk, ARRAY['cascade', 'restrict', 'set null']);
     PERFORM pghistory._check_trackable("table");
     IF partition_by IS NOT NULL OR retention IS NOT NULL THEN
-        RAISE EXCEPTION '% is not there yet', CASE WHEN partition_by IS NOT NULL THEN 'partition_by' ELSE 'retention' END
+        RAISE EXCEPTION '% is not there yet',
+                CASE WHEN partition_by IS NOT NULL THEN 'partition_by' ELSE 'retention' END
             USING ERRCODE = 'feature_not_supported',
                   HINT = 'Leave it out: events are kept in one table until you delete them.';
     END IF;
@@ -272,8 +287,8 @@ BEGIN
                   HINT = 'Recording a TRUNCATE reads the rows that are about to go: grant SELECT on the table.';
     END IF;
     PERFORM pghistory._register_event_table(
-        "table", target, pghistory._tracked_fields("table", kept_fields, kept_exclude), key, obj_key IS NOT NULL, obj_fk,
-        context, append_only);
+        "table", target, pghistory._tracked_fields("table", kept_fields, kept_exclude), key, obj_key IS NOT NULL,
+        obj_fk, context, append_only);
     PERFORM pghistory._register_tracker(
         "table", label, kind, kept_fields, kept_exclude, kept, target, level);
     PERFORM pghistory._set_append_only(target, append_only);
@@ -309,15 +324,16 @@ BEGIN
                             append_only, level, partition_by, retention, pg_catalog.current_setting('search_path'));
 END
 $function$;
-COMMENT ON FUNCTION pghistory.track(regclass, text, text, text[], text, text[], text, text[], text, text, boolean, text, text, interval) IS
-    'Records what happens to the rows of a table from now on, as events with this label, and returns the event table. '
-    'Kinds: snapshot, after_insert, after_insert_or_update, before_update, after_update, before_delete, before_truncate, '
-    'history, event. fields or exclude choose the columns (fields => ''{}'' only that something happened), condition the '
-    'rows: an SQL boolean over OLD and NEW. event_table names where events go, obj_key the columns that name the object '
-    '(by default the primary key; ''{}'' none); obj_fk (cascade, restrict, set null) makes that a real foreign key. context '
-    'is reference (events refer to pghistory.context), inline (they hold it) or none. append_only refuses changes of events. '
-    'level is auto, row or statement. The same call again changes nothing; another definition for the same label replaces '
-    'the tracker.';
+COMMENT ON FUNCTION pghistory.track(
+    regclass, text, text, text[], text, text[], text, text[], text, text, boolean, text, text, interval) IS
+    'Records what happens to the rows of a table from now on, as events with this label, and returns the event '
+    'table. Kinds: snapshot, after_insert, after_insert_or_update, before_update, after_update, before_delete, '
+    'before_truncate, history, event. fields or exclude choose the columns (fields => ''{}'' only that something '
+    'happened), condition the rows: an SQL boolean over OLD and NEW. event_table names where events go, obj_key '
+    'the columns that name the object (by default the primary key; ''{}'' none); obj_fk (cascade, restrict, '
+    'set null) makes that a real foreign key. context is reference (events refer to pghistory.context), inline '
+    '(they hold it) or none. append_only refuses changes of events. level is auto, row or statement. The same '
+    'call again changes nothing; another definition for the same label replaces the tracker.';
 
 CREATE OR REPLACE FUNCTION pghistory.create_event_table(
     "table" regclass,
@@ -356,12 +372,13 @@ BEGIN
     parsed := pghistory._parsed_event_table(
         COALESCE(name, quote_ident(pghistory._event_table_name("table", kept_fields, kept_exclude))), "table");
     RETURN pghistory._create_event_table(
-        "table", parsed.event_schema, parsed.event_name, pghistory._tracked_fields("table", kept_fields, kept_exclude), key,
-        obj_fk, context, append_only);
+        "table", parsed.event_schema, parsed.event_name,
+        pghistory._tracked_fields("table", kept_fields, kept_exclude), key, obj_fk, context, append_only);
 END
 $function$;
 COMMENT ON FUNCTION pghistory.create_event_table(regclass, text, text[], text[], text[], text, text, boolean) IS
-    'Creates an event table for a table and tracks nothing yet: add columns, indexes or constraints of your own, then call track() with its name as event_table and the same choices.';
+    'Creates an event table for a table and tracks nothing yet: add columns, indexes or constraints of your own, '
+    'then call track() with its name as event_table and the same choices.';
 
 -- Removes the events of one label, or the event table once no tracker writes to it.
 CREATE OR REPLACE FUNCTION pghistory._drop_events("table" regclass, event_table regclass, label text)
@@ -385,7 +402,8 @@ BEGIN
 END
 $function$;
 
-CREATE OR REPLACE FUNCTION pghistory.untrack("table" regclass, label text DEFAULT NULL, drop_events boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION pghistory.untrack(
+    "table" regclass, label text DEFAULT NULL, drop_events boolean DEFAULT false)
  RETURNS integer
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -416,7 +434,8 @@ BEGIN
     IF removed <> '[]' THEN
         PERFORM pghistory._apply_triggers("table");
     END IF;
-    FOR this IN SELECT r.event_table::regclass, r.label FROM jsonb_to_recordset(removed) AS r(event_table text, label text)
+    FOR this IN SELECT r.event_table::regclass, r.label
+                  FROM jsonb_to_recordset(removed) AS r(event_table text, label text)
     LOOP
         CONTINUE WHEN to_regclass(this.event_table::text) IS NULL;
         PERFORM pghistory._apply_by_hand("table", this.event_table);
@@ -428,7 +447,8 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.untrack(regclass, text, boolean) IS
-    'Removes one tracker of a table, or all of them, and returns how many. Events stay unless drop_events says otherwise.';
+    'Removes one tracker of a table, or all of them, and returns how many. '
+    'Events stay unless drop_events says otherwise.';
 
 -- Are the triggers of a tracker there, and do they fire?
 CREATE OR REPLACE FUNCTION pghistory._tracker_status("table" regclass, label text)
@@ -471,9 +491,9 @@ AS $function$
 $function$;
 
 CREATE OR REPLACE FUNCTION pghistory.trackers()
- RETURNS TABLE("table" regclass, label text, kind text, fields text[], exclude text[], condition text, event_table regclass,
-     obj_key text[], obj_fk text, context text, append_only boolean, level text, partition_by text, retention interval,
-     status text, definition text)
+ RETURNS TABLE("table" regclass, label text, kind text, fields text[], exclude text[], condition text,
+     event_table regclass, obj_key text[], obj_fk text, context text, append_only boolean, level text,
+     partition_by text, retention interval, status text, definition text)
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -484,8 +504,8 @@ BEGIN
         RETURN;
     END IF;
     RETURN QUERY
-    SELECT t."table", t.label, t.kind, t.fields::text[], t.exclude::text[], t.condition, t.event_table, e.obj_key::text[],
-           e.obj_fk, e.context, e.append_only, t.level, NULL::text, NULL::interval,
+    SELECT t."table", t.label, t.kind, t.fields::text[], t.exclude::text[], t.condition, t.event_table,
+           e.obj_key::text[], e.obj_fk, e.context, e.append_only, t.level, NULL::text, NULL::interval,
            pghistory._tracker_status(t."table", t.label), pghistory._definition(t."table", t.label)
       FROM pghistory.tracker AS t
            JOIN pghistory.event_table AS e USING (event_table)
@@ -494,4 +514,5 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.trackers() IS
-    'What is tracked: one row for each tracker, its status (active, disabled, missing) and the track() call that would make it again.';
+    'What is tracked: one row for each tracker, its status (active, disabled, missing) and the track() call that '
+    'would make it again.';

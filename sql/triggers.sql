@@ -9,8 +9,8 @@ AS $function$
     SELECT EXISTS (SELECT FROM pg_proc WHERE oid = function AND starts_with(prosrc, E'\n-- Written by pghistory: '))
 $function$;
 
--- A name for a generated function that is free, or taken by that function already. In a schema where others may create
--- functions too, somebody's may stand in the way.
+-- A name for a generated function that is free, or taken by that function already. In a schema where others may
+-- create functions too, somebody's may stand in the way.
 CREATE OR REPLACE FUNCTION pghistory._own_function_name(
     function_schema name, wanted name, arguments oidvector, function_owner regrole)
  RETURNS text
@@ -33,8 +33,8 @@ BEGIN
 END
 $function$;
 
--- Where the trigger for an operation goes. Row-level triggers of a partitioned table are cloned to its partitions by
--- PostgreSQL; TRUNCATE fires the triggers of each partition it empties, and those only.
+-- Where the trigger for an operation goes. Row-level triggers of a partitioned table are cloned to its partitions
+-- by PostgreSQL; TRUNCATE fires the triggers of each partition it empties, and those only.
 CREATE OR REPLACE FUNCTION pghistory._trigger_relations("table" regclass, operation text, OUT relation regclass)
  RETURNS SETOF regclass
  LANGUAGE sql
@@ -70,8 +70,8 @@ AS $function$
                   function)
 $function$;
 
--- Notes who writes, for capture('current_user'): a SECURITY DEFINER function cannot see that, so that this one, which
--- runs as the writer, fires right before.
+-- Notes who writes, for capture('current_user'): a SECURITY DEFINER function cannot see that, so that this one,
+-- which runs as the writer, fires right before.
 CREATE OR REPLACE FUNCTION pghistory._note_writer()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -102,7 +102,8 @@ DECLARE
     this record;
 BEGIN
     FOR this IN
-        SELECT o.event_table, o.operation, o.level, n.nspname, c.relowner::regrole AS owner, e.context <> 'none' AS has_context
+        SELECT o.event_table, o.operation, o.level, n.nspname, c.relowner::regrole AS owner,
+               e.context <> 'none' AS has_context
           FROM (SELECT DISTINCT o.event_table, o.operation, o.level FROM pghistory._operations("table") AS o) AS o
                JOIN pghistory.event_table AS e ON e.event_table = o.event_table
                JOIN pg_class AS c ON c.oid = o.event_table
@@ -115,9 +116,11 @@ BEGIN
         LOOP
             trigger_name := pghistory._trigger_name("table", event_table, this.operation, this.level);
             function := pghistory._own_function_name(
-                this.nspname, pghistory._trigger_function_name(event_table, this.operation, this.level), '', this.owner);
+                this.nspname, pghistory._trigger_function_name(event_table, this.operation, this.level), '',
+                this.owner);
             body := pghistory._trigger_body("table", event_table, this.operation, this.level);
-            definition := pghistory._trigger_definition(trigger_name, relation, this.operation, this.level, true, function);
+            definition := pghistory._trigger_definition(
+                trigger_name, relation, this.operation, this.level, true, function);
             RETURN NEXT;
             IF notes_writer AND this.has_context THEN
                 trigger_name := pghistory._trigger_name("table", event_table, this.operation, this.level, true);
@@ -134,7 +137,8 @@ $function$;
 
 -- The triggers of ours that are on a table and its partitions. Those that PostgreSQL cloned are its business.
 CREATE OR REPLACE FUNCTION pghistory._actual_triggers(
-    "table" regclass, OUT relation regclass, OUT trigger_name name, OUT function oid, OUT enabled "char", OUT definition text)
+    "table" regclass,
+    OUT relation regclass, OUT trigger_name name, OUT function oid, OUT enabled "char", OUT definition text)
  RETURNS SETOF record
  LANGUAGE sql
  STABLE
@@ -147,8 +151,8 @@ AS $function$
        AND t.tgname NOT IN ('!pghistory condition', '!pghistory append-only')
 $function$;
 
--- Creates or replaces a generated function, for its owner and nobody else. `anew` also if it has not changed: sessions
--- keep plans with the types that columns had.
+-- Creates or replaces a generated function, for its owner and nobody else. `anew` also if it has not changed:
+-- sessions keep plans with the types that columns had.
 CREATE OR REPLACE FUNCTION pghistory._ensure_function(
     function text, arguments text, result text, body text, function_owner regrole, for_everyone boolean,
     anew boolean DEFAULT false)
@@ -168,7 +172,8 @@ BEGIN
     THEN
         RETURN;
     END IF;
-    EXECUTE format(E'CREATE OR REPLACE FUNCTION %s\n RETURNS %s\n LANGUAGE plpgsql\n SECURITY DEFINER\n SET search_path TO ''pg_catalog'', ''pg_temp''\nAS %L',
+    EXECUTE format(E'CREATE OR REPLACE FUNCTION %s\n RETURNS %s\n LANGUAGE plpgsql\n SECURITY DEFINER\n'
+                   ' SET search_path TO ''pg_catalog'', ''pg_temp''\nAS %L',
                    signature, result, body);
     -- Whoever could attach it to a table of his own could write events with it.
     IF NOT for_everyone THEN
@@ -245,10 +250,13 @@ BEGIN
           FROM pghistory.event_table AS e
                JOIN pg_class AS c ON c.oid = e.event_table
                JOIN pg_proc AS p ON p.pronamespace = c.relnamespace AND pghistory._is_generated(p.oid)
-                                AND p.proname = pghistory._trigger_function_name(e.event_table, 'truncate', 'statement')
+                                AND p.proname = pghistory._trigger_function_name(
+                                        e.event_table, 'truncate', 'statement')
                JOIN pg_trigger AS t ON t.tgfoid = p.oid
          WHERE e."table" = ANY (family)
-           AND t.tgrelid NOT IN (SELECT r.relation FROM pghistory._partition_tree(pghistory._partition_root(_apply_triggers."table")) AS r)
+           AND t.tgrelid NOT IN (
+               SELECT r.relation
+                 FROM pghistory._partition_tree(pghistory._partition_root(_apply_triggers."table")) AS r)
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', actual.trigger_name, pghistory._table_name(actual.relation));
         stale := stale || actual.function;
@@ -258,7 +266,9 @@ BEGIN
             PERFORM pghistory._ensure_function(
                 desired.function, '', 'trigger', desired.body, pghistory._owner(desired.event_table), false, anew);
         END IF;
-        IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = desired.relation AND tgname = desired.trigger_name) THEN
+        IF NOT EXISTS (SELECT FROM pg_trigger
+                        WHERE tgrelid = desired.relation AND tgname = desired.trigger_name)
+        THEN
             EXECUTE desired.definition;
             IF pghistory._extension_is_installed() THEN
                 EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION pghistory',
@@ -282,13 +292,14 @@ DECLARE
     disabled record;
 BEGIN
     FOR disabled IN SELECT * FROM pghistory._actual_triggers("table") AS a WHERE a.enabled IN ('D', 'R') LOOP
-        EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I', pghistory._table_name(disabled.relation), disabled.trigger_name);
+        EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I',
+                       pghistory._table_name(disabled.relation), disabled.trigger_name);
     END LOOP;
 END
 $function$;
 
--- The function through which create_event() writes to an event table. It takes any row: a parameter of the table's own
--- type would stand in the way of DROP TABLE.
+-- The function through which create_event() writes to an event table. It takes any row: a parameter of the table's
+-- own type would stand in the way of DROP TABLE.
 CREATE OR REPLACE FUNCTION pghistory._apply_by_hand("table" regclass, event_table regclass)
  RETURNS void
  LANGUAGE plpgsql
@@ -298,7 +309,8 @@ DECLARE
     registered record;
     wanted text;
 BEGIN
-    SELECT e.by_hand, tn.nspname AS table_schema, en.nspname AS event_schema, ec.relname, ec.relowner::regrole AS owner
+    SELECT e.by_hand, tn.nspname AS table_schema, en.nspname AS event_schema, ec.relname,
+           ec.relowner::regrole AS owner
       INTO registered
       FROM pghistory.event_table AS e
            JOIN pg_class AS tc ON tc.oid = e."table" JOIN pg_namespace AS tn ON tn.oid = tc.relnamespace

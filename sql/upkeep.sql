@@ -40,7 +40,8 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.sync(regclass) IS
-    'Makes event tables and triggers follow their tables after DDL, where event triggers may not do it: one table, or all that the caller owns.';
+    'Makes event tables and triggers follow their tables after DDL, where event triggers may not do it: one table, '
+    'or all that the caller owns.';
 
 CREATE OR REPLACE FUNCTION pghistory.refresh()
  RETURNS void
@@ -57,14 +58,18 @@ BEGIN
         PERFORM pghistory._lock(tracked);
         PERFORM pghistory._follow_table(tracked);
         PERFORM pghistory._enable_triggers(tracked);
-        FOR this IN SELECT e.event_table, e.append_only FROM pghistory.event_table AS e WHERE e."table" = tracked LOOP
+        FOR this IN SELECT e.event_table, e.append_only
+                      FROM pghistory.event_table AS e
+                     WHERE e."table" = tracked
+        LOOP
             PERFORM pghistory._set_append_only(this.event_table, this.append_only);
         END LOOP;
     END LOOP;
 END
 $function$;
 COMMENT ON FUNCTION pghistory.refresh() IS
-    'Repairs what verify() finds, on all tables that the caller owns; call it after ALTER EXTENSION pghistory UPDATE.';
+    'Repairs what verify() finds, on all tables that the caller owns; '
+    'call it after ALTER EXTENSION pghistory UPDATE.';
 
 -- What an event table lacks to hold what its trackers write.
 CREATE OR REPLACE FUNCTION pghistory._event_table_problems("table" regclass, event_table regclass)
@@ -88,7 +93,8 @@ AS $function$
 $function$;
 
 -- What is wrong with the generated function of a trigger or of create_event(), or null.
-CREATE OR REPLACE FUNCTION pghistory._function_problem(function text, arguments text, body text, event_table regclass)
+CREATE OR REPLACE FUNCTION pghistory._function_problem(
+    function text, arguments text, body text, event_table regclass)
  RETURNS text
  LANGUAGE sql
  STABLE
@@ -98,7 +104,8 @@ AS $function$
            WHEN p.oid IS NULL THEN 'function is missing'
            WHEN NOT p.prosecdef OR p.proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, pg_temp']
            THEN 'function is not SECURITY DEFINER with a pinned search_path'
-           WHEN p.proowner::regrole <> pghistory._owner(event_table) THEN 'function does not belong to the owner of the event table'
+           WHEN p.proowner::regrole <> pghistory._owner(event_table)
+           THEN 'function does not belong to the owner of the event table'
            WHEN p.prosrc <> body THEN 'function is not what this version of pghistory writes'
            END
       FROM (SELECT to_regprocedure(format('%s(%s)', function, arguments)) AS oid) AS f
@@ -137,19 +144,23 @@ BEGIN
             CONTINUE;
         END IF;
         object := format('event table %s', pghistory._table_name(this.event_table));
-        FOR problem IN SELECT p.problem FROM pghistory._event_table_problems("table", this.event_table) AS p(problem) LOOP
+        FOR problem IN SELECT p.problem
+                         FROM pghistory._event_table_problems("table", this.event_table) AS p(problem)
+        LOOP
             RETURN NEXT;
         END LOOP;
         IF this.append_only AND NOT EXISTS (
-               SELECT FROM pg_trigger AS t WHERE t.tgrelid = this.event_table AND t.tgname = '!pghistory append-only'
-                                             AND t.tgenabled IN ('A', 'O'))
+               SELECT FROM pg_trigger AS t
+                WHERE t.tgrelid = this.event_table AND t.tgname = '!pghistory append-only'
+                  AND t.tgenabled IN ('A', 'O'))
         THEN
             problem := 'event table is not guarded as append-only';
             RETURN NEXT;
         END IF;
         object := format('function %s(text, anyelement)', this.by_hand);
         problem := pghistory._function_problem(this.by_hand, 'text, anyelement',
-                                               pghistory._by_hand_body("table", this.event_table), this.event_table);
+                                               pghistory._by_hand_body("table", this.event_table),
+                                               this.event_table);
         IF problem IS NOT NULL THEN
             RETURN NEXT;
         END IF;
@@ -166,7 +177,9 @@ BEGIN
     END LOOP;
 
     hint := repair;
-    FOR "table" IN SELECT DISTINCT t."table" FROM pghistory.tracker AS t JOIN pg_class AS c ON c.oid = t."table" LOOP
+    FOR "table" IN SELECT DISTINCT t."table"
+                     FROM pghistory.tracker AS t JOIN pg_class AS c ON c.oid = t."table"
+    LOOP
         FOR desired IN
             SELECT d.*, a.trigger_name IS NOT NULL AS is_there, a.enabled, a.definition AS actual_definition
               FROM pghistory._desired_triggers("table") AS d
@@ -175,14 +188,16 @@ BEGIN
         LOOP
             object := format('trigger %I on %s', desired.trigger_name, pghistory._table_name(desired.relation));
             problem := CASE WHEN NOT desired.is_there THEN 'trigger is missing'
-                            WHEN desired.actual_definition <> desired.definition THEN 'trigger is not what this version of pghistory makes'
+                            WHEN desired.actual_definition <> desired.definition
+                            THEN 'trigger is not what this version of pghistory makes'
                             WHEN desired.enabled IN ('D', 'R') THEN 'trigger is disabled' END;
             IF problem IS NOT NULL THEN
                 RETURN NEXT;
             END IF;
             object := format('function %s()', desired.function);
             problem := CASE WHEN desired.body IS NOT NULL
-                            THEN pghistory._function_problem(desired.function, '', desired.body, desired.event_table) END;
+                            THEN pghistory._function_problem(
+                                desired.function, '', desired.body, desired.event_table) END;
             IF problem IS NOT NULL THEN
                 RETURN NEXT;
             END IF;
