@@ -688,7 +688,7 @@ BEGIN
         PERFORM set_config('pghistory.warned', this_warning, true);
         RAISE WARNING 'context of the event could not be read: %', problem
             USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'The event was written without it. See pghistory.set_context().';
+                  HINT = 'The event was written with what could be read. See pghistory.set_context().';
     END IF;
 END
 $function$;
@@ -1905,7 +1905,7 @@ BEGIN
 END
 $function$;
 
--- Events are looked up by object and by context. Values that no btree index is known to hold, since they may be too
+-- Events are looked up by object, by context, and where a key changed. Values that no btree index is known to hold, since they may be too
 -- long for one or of a type without order, are hashed.
 CREATE FUNCTION pghistory._create_event_indexes(
     event_table regclass, "table" regclass, obj_key name[], context text)
@@ -1931,6 +1931,10 @@ BEGIN
         THEN
             EXECUTE format('CREATE INDEX ON %s USING hash (%I)', relation, columns[1]);
         END IF;
+    END IF;
+    IF obj_key <> '{}' THEN
+        EXECUTE format('CREATE INDEX ON %s (pgh_id) WHERE %I IS NOT NULL', relation,
+                       (pghistory._other_key_columns(obj_key))[1]);
     END IF;
     IF context <> 'none' THEN
         EXECUTE format('CREATE INDEX ON %s (pgh_context_id) WHERE pgh_context_id IS NOT NULL', relation);
@@ -3662,7 +3666,7 @@ BEGIN
     FOR this IN SELECT r.event_table::regclass, r.label
                   FROM jsonb_to_recordset(removed) AS r(event_table text, label text)
     LOOP
-        CONTINUE WHEN to_regclass(this.event_table::text) IS NULL;
+        CONTINUE WHEN NOT EXISTS (SELECT FROM pg_class WHERE oid = this.event_table);
         PERFORM pghistory._apply_by_hand("table", this.event_table);
         IF drop_events THEN
             PERFORM pghistory._drop_events("table", this.event_table, this.label);
@@ -3780,7 +3784,7 @@ CREATE FUNCTION pghistory._identity_text("table" regclass, identity jsonb)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT string_agg(format('t.%I %s %L::%s', c.name, pghistory._equality_operator(c.type_id), i.value,
-                             format_type(c.type_id, NULL)), ' AND ' ORDER BY c.number)
+                             format_type(c.type_id, -1)), ' AND ' ORDER BY c.number)
       FROM jsonb_each_text(identity) AS i JOIN pghistory._columns("table") AS c ON c.name = i.key
 $function$;
 -- Events written by hand.
@@ -3828,7 +3832,7 @@ DECLARE
     event_id bigint;
 BEGIN
     IF "table" IS NULL THEN
-        RAISE EXCEPTION 'create_event() needs a row of a tracked table, not a %', pg_typeof(record)
+        RAISE EXCEPTION 'create_event() needs a row of a tracked table, not %', pg_typeof(record)
             USING ERRCODE = 'wrong_object_type',
                   HINT = 'Give the table''s row itself: '
                          'SELECT pghistory.create_event(u, ''user.login'') FROM users AS u WHERE ...';
@@ -4135,6 +4139,24 @@ AS $function$
                         WHERE conrelid = to_regclass('pghistory.tracker') AND conname = 'tracker_event_table_fkey')
 $function$;
 
+-- A table that is a partition, a parent or a child no longer may have statement-level triggers again, and is not named
+-- by the command that made it so.
+CREATE FUNCTION pghistory._may_leave_row_level("table" regclass, event_table regclass, others_changed boolean)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT (others_changed
+            OR c.relhassubclass AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid))
+       AND c.relkind = 'r' AND NOT c.relispartition
+       AND EXISTS (SELECT FROM pg_trigger AS t
+                    WHERE t.tgrelid = c.oid
+                      AND t.tgname = pghistory._trigger_name("table", event_table, 'insert', 'row'))
+      FROM pg_class AS c
+     WHERE c.oid = "table"
+$function$;
+
 -- What DDL touched follows it; what cannot follow is left to sync(), and never in the way of the DDL.
 CREATE FUNCTION pghistory._follow_tables(tables regclass[])
  RETURNS void
@@ -4254,12 +4276,9 @@ BEGIN
                JOIN pg_class AS tc ON tc.oid = t."table"
                LEFT JOIN pg_class AS ec ON ec.oid = t.event_table
          WHERE d.relation IN (t."table", t.event_table)
-            -- a table that is a partition, a parent or a child no longer is not named by the command
-            -- that made it so
-            OR tc.relhassubclass AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = tc.oid)
-            OR d.relation_has_children AND tc.relkind = 'r' AND NOT tc.relispartition AND EXISTS (
-               SELECT FROM pg_trigger AS g WHERE g.tgrelid = tc.oid
-                  AND g.tgname = pghistory._trigger_name(t."table", t.event_table, 'insert', 'row'))
+            OR pghistory._may_leave_row_level(t."table", t.event_table, d.relation_has_children)
+            OR t."table" IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = d.relation)
+            OR t."table" IN (SELECT relid FROM pg_partition_tree(d.relation))
             OR t."table" IN (SELECT relid FROM pg_partition_ancestors(d.relation))
             OR t."table" IN (SELECT inhparent FROM pg_inherits WHERE inhrelid = d.relation)
             OR t."table" IN (SELECT confrelid FROM pg_constraint WHERE conrelid = d.relation AND contype = 'f')
@@ -4319,6 +4338,7 @@ BEGIN
          WHERE d.classid = 'pg_class'::regclass AND d.objsubid <> 0 AND d.objid IN (t."table", t.event_table)
             OR d.object_type = 'trigger' AND d.address_names[3] !~ '^! ?pghistory '
                AND to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) = t."table"
+            OR d.classid = 'pg_class'::regclass AND pghistory._may_leave_row_level(t."table", t.event_table, false)
             OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id oid)
                         WHERE o.class::regclass = d.classid AND o.id = d.objid)));
 EXCEPTION WHEN OTHERS THEN

@@ -39,7 +39,7 @@ BEGIN
         PERFORM set_config('pghistory.warned', this_warning, true);
         RAISE WARNING 'context of the event could not be read: %', problem
             USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'The event was written without it. See pghistory.set_context().';
+                  HINT = 'The event was written with what could be read. See pghistory.set_context().';
     END IF;
 END
 $function$;

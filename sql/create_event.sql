@@ -43,7 +43,7 @@ DECLARE
     event_id bigint;
 BEGIN
     IF "table" IS NULL THEN
-        RAISE EXCEPTION 'create_event() needs a row of a tracked table, not a %', pg_typeof(record)
+        RAISE EXCEPTION 'create_event() needs a row of a tracked table, not %', pg_typeof(record)
             USING ERRCODE = 'wrong_object_type',
                   HINT = 'Give the table''s row itself: '
                          'SELECT pghistory.create_event(u, ''user.login'') FROM users AS u WHERE ...';

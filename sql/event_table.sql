@@ -177,7 +177,7 @@ BEGIN
 END
 $function$;
 
--- Events are looked up by object and by context. Values that no btree index is known to hold, since they may be too
+-- Events are looked up by object, by context, and where a key changed. Values that no btree index is known to hold, since they may be too
 -- long for one or of a type without order, are hashed.
 CREATE OR REPLACE FUNCTION pghistory._create_event_indexes(
     event_table regclass, "table" regclass, obj_key name[], context text)
@@ -203,6 +203,10 @@ BEGIN
         THEN
             EXECUTE format('CREATE INDEX ON %s USING hash (%I)', relation, columns[1]);
         END IF;
+    END IF;
+    IF obj_key <> '{}' THEN
+        EXECUTE format('CREATE INDEX ON %s (pgh_id) WHERE %I IS NOT NULL', relation,
+                       (pghistory._other_key_columns(obj_key))[1]);
     END IF;
     IF context <> 'none' THEN
         EXECUTE format('CREATE INDEX ON %s (pgh_context_id) WHERE pgh_context_id IS NOT NULL', relation);

@@ -23,6 +23,24 @@ AS $function$
                         WHERE conrelid = to_regclass('pghistory.tracker') AND conname = 'tracker_event_table_fkey')
 $function$;
 
+-- A table that is a partition, a parent or a child no longer may have statement-level triggers again, and is not named
+-- by the command that made it so.
+CREATE OR REPLACE FUNCTION pghistory._may_leave_row_level("table" regclass, event_table regclass, others_changed boolean)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT (others_changed
+            OR c.relhassubclass AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid))
+       AND c.relkind = 'r' AND NOT c.relispartition
+       AND EXISTS (SELECT FROM pg_trigger AS t
+                    WHERE t.tgrelid = c.oid
+                      AND t.tgname = pghistory._trigger_name("table", event_table, 'insert', 'row'))
+      FROM pg_class AS c
+     WHERE c.oid = "table"
+$function$;
+
 -- What DDL touched follows it; what cannot follow is left to sync(), and never in the way of the DDL.
 CREATE OR REPLACE FUNCTION pghistory._follow_tables(tables regclass[])
  RETURNS void
@@ -142,12 +160,9 @@ BEGIN
                JOIN pg_class AS tc ON tc.oid = t."table"
                LEFT JOIN pg_class AS ec ON ec.oid = t.event_table
          WHERE d.relation IN (t."table", t.event_table)
-            -- a table that is a partition, a parent or a child no longer is not named by the command
-            -- that made it so
-            OR tc.relhassubclass AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = tc.oid)
-            OR d.relation_has_children AND tc.relkind = 'r' AND NOT tc.relispartition AND EXISTS (
-               SELECT FROM pg_trigger AS g WHERE g.tgrelid = tc.oid
-                  AND g.tgname = pghistory._trigger_name(t."table", t.event_table, 'insert', 'row'))
+            OR pghistory._may_leave_row_level(t."table", t.event_table, d.relation_has_children)
+            OR t."table" IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = d.relation)
+            OR t."table" IN (SELECT relid FROM pg_partition_tree(d.relation))
             OR t."table" IN (SELECT relid FROM pg_partition_ancestors(d.relation))
             OR t."table" IN (SELECT inhparent FROM pg_inherits WHERE inhrelid = d.relation)
             OR t."table" IN (SELECT confrelid FROM pg_constraint WHERE conrelid = d.relation AND contype = 'f')
@@ -207,6 +222,7 @@ BEGIN
          WHERE d.classid = 'pg_class'::regclass AND d.objsubid <> 0 AND d.objid IN (t."table", t.event_table)
             OR d.object_type = 'trigger' AND d.address_names[3] !~ '^! ?pghistory '
                AND to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) = t."table"
+            OR d.classid = 'pg_class'::regclass AND pghistory._may_leave_row_level(t."table", t.event_table, false)
             OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id oid)
                         WHERE o.class::regclass = d.classid AND o.id = d.objid)));
 EXCEPTION WHEN OTHERS THEN

@@ -437,7 +437,7 @@ BEGIN
     FOR this IN SELECT r.event_table::regclass, r.label
                   FROM jsonb_to_recordset(removed) AS r(event_table text, label text)
     LOOP
-        CONTINUE WHEN to_regclass(this.event_table::text) IS NULL;
+        CONTINUE WHEN NOT EXISTS (SELECT FROM pg_class WHERE oid = this.event_table);
         PERFORM pghistory._apply_by_hand("table", this.event_table);
         IF drop_events THEN
             PERFORM pghistory._drop_events("table", this.event_table, this.label);
