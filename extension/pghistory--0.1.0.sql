@@ -1905,8 +1905,8 @@ BEGIN
 END
 $function$;
 
--- Events are looked up by object, by context, and where a key changed. Values that no btree index is known to hold, since they may be too
--- long for one or of a type without order, are hashed.
+-- Events are looked up by object, by context, and where a key changed. Values that no btree index is known to hold,
+-- since they may be too long for one or of a type without order, are hashed.
 CREATE FUNCTION pghistory._create_event_indexes(
     event_table regclass, "table" regclass, obj_key name[], context text)
  RETURNS void
@@ -4139,9 +4139,10 @@ AS $function$
                         WHERE conrelid = to_regclass('pghistory.tracker') AND conname = 'tracker_event_table_fkey')
 $function$;
 
--- A table that is a partition, a parent or a child no longer may have statement-level triggers again, and is not named
--- by the command that made it so.
-CREATE FUNCTION pghistory._may_leave_row_level("table" regclass, event_table regclass, others_changed boolean)
+-- A table that is a partition, a parent or a child no longer may have statement-level triggers again, and is not
+-- named by the command that made it so.
+CREATE FUNCTION pghistory._may_leave_row_level(
+    "table" regclass, event_table regclass, others_changed boolean)
  RETURNS boolean
  LANGUAGE sql
  STABLE

@@ -177,8 +177,8 @@ BEGIN
 END
 $function$;
 
--- Events are looked up by object, by context, and where a key changed. Values that no btree index is known to hold, since they may be too
--- long for one or of a type without order, are hashed.
+-- Events are looked up by object, by context, and where a key changed. Values that no btree index is known to hold,
+-- since they may be too long for one or of a type without order, are hashed.
 CREATE OR REPLACE FUNCTION pghistory._create_event_indexes(
     event_table regclass, "table" regclass, obj_key name[], context text)
  RETURNS void

@@ -23,9 +23,10 @@ AS $function$
                         WHERE conrelid = to_regclass('pghistory.tracker') AND conname = 'tracker_event_table_fkey')
 $function$;
 
--- A table that is a partition, a parent or a child no longer may have statement-level triggers again, and is not named
--- by the command that made it so.
-CREATE OR REPLACE FUNCTION pghistory._may_leave_row_level("table" regclass, event_table regclass, others_changed boolean)
+-- A table that is a partition, a parent or a child no longer may have statement-level triggers again, and is not
+-- named by the command that made it so.
+CREATE OR REPLACE FUNCTION pghistory._may_leave_row_level(
+    "table" regclass, event_table regclass, others_changed boolean)
  RETURNS boolean
  LANGUAGE sql
  STABLE
