@@ -2404,7 +2404,8 @@ BEGIN
 END
 $function$;
 
--- The body of the function that create_event() calls.
+-- The body of the function that create_event() calls, with the row as text: were it of any type that the writer likes,
+-- its casts would be his, and run as the owner; were it of the table's own, the table could not be dropped.
 CREATE FUNCTION pghistory._by_hand_body("table" regclass, event_table regclass)
  RETURNS text
  LANGUAGE plpgsql
@@ -2432,7 +2433,8 @@ BEGIN
                        E'\n        RETURNING pgh_id INTO event_id;\n');
     END LOOP;
     RETURN concat(pghistory._header_text("table", event_table),
-                  E'DECLARE\n    event_id bigint;\nBEGIN\n',
+                  format(E'DECLARE\n    new %1$s := "row"::%1$s;\n    event_id bigint;\nBEGIN\n',
+                         pghistory._table_name("table")),
                   format(E'    PERFORM pghistory._use_permit(%L, label);\n', pghistory._table_name(event_table)),
                   E'    CASE label\n', body, E'    END CASE;\n    RETURN event_id;\nEND\n');
 END
@@ -2604,7 +2606,7 @@ DECLARE
     this pg_proc;
 BEGIN
     SELECT * INTO this FROM pg_proc WHERE oid = to_regprocedure(
-        format('%s(%s)', function, CASE WHEN arguments <> '' THEN 'text, anyelement' ELSE '' END));
+        format('%s(%s)', function, CASE WHEN arguments <> '' THEN 'text, text' ELSE '' END));
     IF NOT anew AND this.prosrc = body AND this.prosecdef AND this.proowner = function_owner
        AND this.proconfig = ARRAY['search_path=pg_catalog, pg_temp']
        AND this.prolang = (SELECT oid FROM pg_language WHERE lanname = 'plpgsql')
@@ -2737,8 +2739,7 @@ BEGIN
 END
 $function$;
 
--- The function through which create_event() writes to an event table. It takes any row: a parameter of the table's
--- own type would stand in the way of DROP TABLE.
+-- The function through which create_event() writes to an event table.
 CREATE FUNCTION pghistory._apply_by_hand("table" regclass, event_table regclass)
  RETURNS void
  LANGUAGE plpgsql
@@ -2762,12 +2763,12 @@ BEGIN
                 CASE WHEN registered.event_schema = registered.table_schema THEN registered.relname::text
                      ELSE format('%s_%s', registered.event_schema, registered.relname) END,
                 '_by_hand'),
-            ARRAY['text'::regtype, 'anyelement'::regtype]::oidvector, registered.owner);
-        PERFORM pghistory._ensure_function(wanted, 'label text, new anyelement', 'bigint',
+            ARRAY['text'::regtype, 'text'::regtype]::oidvector, registered.owner);
+        PERFORM pghistory._ensure_function(wanted, 'label text, "row" text', 'bigint',
                                            pghistory._by_hand_body("table", event_table), registered.owner, true);
     END IF;
     IF registered.by_hand IS DISTINCT FROM wanted THEN
-        PERFORM pghistory._drop_function(to_regprocedure(registered.by_hand || '(text, anyelement)'));
+        PERFORM pghistory._drop_function(to_regprocedure(registered.by_hand || '(text, text)'));
         INSERT INTO pghistory._request
         VALUES ('save function', "table", event_table, jsonb_build_object('by_hand', wanted));
     END IF;
@@ -3824,6 +3825,10 @@ CREATE FUNCTION pghistory.create_event(record anyelement, label text)
  RETURNS bigint
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "DateStyle" TO 'ISO'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET xmloption TO 'content'
 AS $function$
 DECLARE
     "table" regclass := (SELECT NULLIF(typrelid, 0) FROM pg_type WHERE oid = pg_typeof(record));
@@ -3844,7 +3849,7 @@ BEGIN
     SELECT format('%I.%I', n.nspname, p.proname) INTO function
       FROM pghistory.tracker AS t JOIN pghistory.event_table AS e USING (event_table)
            JOIN pg_class AS c ON c.oid = e.event_table
-           JOIN pg_proc AS p ON p.oid = to_regprocedure(e.by_hand || '(text, anyelement)')
+           JOIN pg_proc AS p ON p.oid = to_regprocedure(e.by_hand || '(text, text)')
                             AND p.prosecdef AND p.proowner = c.relowner
            JOIN pg_namespace AS n ON n.oid = p.pronamespace
      WHERE t."table" = tracked AND t.label = create_event.label;
@@ -3854,7 +3859,7 @@ BEGIN
                   HINT = 'Its owner can call pghistory.refresh().';
     END IF;
     INSERT INTO pghistory._request VALUES ('permit event', tracked, NULL, jsonb_build_object('label', label));
-    EXECUTE format('SELECT %s($1, $2::%s)', function, pghistory._table_name(tracked))
+    EXECUTE format('SELECT %s($1, $2::%s::text)', function, pghistory._table_name(tracked))
        INTO event_id
       USING label, record;
     RETURN event_id;
@@ -4064,8 +4069,8 @@ BEGIN
             problem := 'event table is not guarded as append-only';
             RETURN NEXT;
         END IF;
-        object := format('function %s(text, anyelement)', this.by_hand);
-        problem := pghistory._function_problem(this.by_hand, 'text, anyelement',
+        object := format('function %s(text, text)', this.by_hand);
+        problem := pghistory._function_problem(this.by_hand, 'text, text',
                                                pghistory._by_hand_body("table", this.event_table),
                                                this.event_table);
         IF problem IS NOT NULL THEN
@@ -4325,7 +4330,7 @@ BEGIN
              WHERE e.event_table = gone.event_table;
             PERFORM pghistory._drop_generated_functions(gone.event_table);
         END IF;
-        PERFORM pghistory._drop_function(to_regprocedure(gone.by_hand || '(text, anyelement)'));
+        PERFORM pghistory._drop_function(to_regprocedure(gone.by_hand || '(text, text)'));
         IF EXISTS (SELECT FROM pg_class WHERE oid = gone."table") THEN
             PERFORM pghistory._follow_tables(ARRAY[gone."table"]);
         END IF;

@@ -35,6 +35,10 @@ CREATE OR REPLACE FUNCTION pghistory.create_event(record anyelement, label text)
  RETURNS bigint
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "DateStyle" TO 'ISO'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET xmloption TO 'content'
 AS $function$
 DECLARE
     "table" regclass := (SELECT NULLIF(typrelid, 0) FROM pg_type WHERE oid = pg_typeof(record));
@@ -55,7 +59,7 @@ BEGIN
     SELECT format('%I.%I', n.nspname, p.proname) INTO function
       FROM pghistory.tracker AS t JOIN pghistory.event_table AS e USING (event_table)
            JOIN pg_class AS c ON c.oid = e.event_table
-           JOIN pg_proc AS p ON p.oid = to_regprocedure(e.by_hand || '(text, anyelement)')
+           JOIN pg_proc AS p ON p.oid = to_regprocedure(e.by_hand || '(text, text)')
                             AND p.prosecdef AND p.proowner = c.relowner
            JOIN pg_namespace AS n ON n.oid = p.pronamespace
      WHERE t."table" = tracked AND t.label = create_event.label;
@@ -65,7 +69,7 @@ BEGIN
                   HINT = 'Its owner can call pghistory.refresh().';
     END IF;
     INSERT INTO pghistory._request VALUES ('permit event', tracked, NULL, jsonb_build_object('label', label));
-    EXECUTE format('SELECT %s($1, $2::%s)', function, pghistory._table_name(tracked))
+    EXECUTE format('SELECT %s($1, $2::%s::text)', function, pghistory._table_name(tracked))
        INTO event_id
       USING label, record;
     RETURN event_id;

@@ -209,7 +209,7 @@ BEGIN
              WHERE e.event_table = gone.event_table;
             PERFORM pghistory._drop_generated_functions(gone.event_table);
         END IF;
-        PERFORM pghistory._drop_function(to_regprocedure(gone.by_hand || '(text, anyelement)'));
+        PERFORM pghistory._drop_function(to_regprocedure(gone.by_hand || '(text, text)'));
         IF EXISTS (SELECT FROM pg_class WHERE oid = gone."table") THEN
             PERFORM pghistory._follow_tables(ARRAY[gone."table"]);
         END IF;

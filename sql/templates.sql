@@ -296,7 +296,8 @@ BEGIN
 END
 $function$;
 
--- The body of the function that create_event() calls.
+-- The body of the function that create_event() calls, with the row as text: were it of any type that the writer likes,
+-- its casts would be his, and run as the owner; were it of the table's own, the table could not be dropped.
 CREATE OR REPLACE FUNCTION pghistory._by_hand_body("table" regclass, event_table regclass)
  RETURNS text
  LANGUAGE plpgsql
@@ -324,7 +325,8 @@ BEGIN
                        E'\n        RETURNING pgh_id INTO event_id;\n');
     END LOOP;
     RETURN concat(pghistory._header_text("table", event_table),
-                  E'DECLARE\n    event_id bigint;\nBEGIN\n',
+                  format(E'DECLARE\n    new %1$s := "row"::%1$s;\n    event_id bigint;\nBEGIN\n',
+                         pghistory._table_name("table")),
                   format(E'    PERFORM pghistory._use_permit(%L, label);\n', pghistory._table_name(event_table)),
                   E'    CASE label\n', body, E'    END CASE;\n    RETURN event_id;\nEND\n');
 END

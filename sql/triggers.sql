@@ -165,7 +165,7 @@ DECLARE
     this pg_proc;
 BEGIN
     SELECT * INTO this FROM pg_proc WHERE oid = to_regprocedure(
-        format('%s(%s)', function, CASE WHEN arguments <> '' THEN 'text, anyelement' ELSE '' END));
+        format('%s(%s)', function, CASE WHEN arguments <> '' THEN 'text, text' ELSE '' END));
     IF NOT anew AND this.prosrc = body AND this.prosecdef AND this.proowner = function_owner
        AND this.proconfig = ARRAY['search_path=pg_catalog, pg_temp']
        AND this.prolang = (SELECT oid FROM pg_language WHERE lanname = 'plpgsql')
@@ -298,8 +298,7 @@ BEGIN
 END
 $function$;
 
--- The function through which create_event() writes to an event table. It takes any row: a parameter of the table's
--- own type would stand in the way of DROP TABLE.
+-- The function through which create_event() writes to an event table.
 CREATE OR REPLACE FUNCTION pghistory._apply_by_hand("table" regclass, event_table regclass)
  RETURNS void
  LANGUAGE plpgsql
@@ -323,12 +322,12 @@ BEGIN
                 CASE WHEN registered.event_schema = registered.table_schema THEN registered.relname::text
                      ELSE format('%s_%s', registered.event_schema, registered.relname) END,
                 '_by_hand'),
-            ARRAY['text'::regtype, 'anyelement'::regtype]::oidvector, registered.owner);
-        PERFORM pghistory._ensure_function(wanted, 'label text, new anyelement', 'bigint',
+            ARRAY['text'::regtype, 'text'::regtype]::oidvector, registered.owner);
+        PERFORM pghistory._ensure_function(wanted, 'label text, "row" text', 'bigint',
                                            pghistory._by_hand_body("table", event_table), registered.owner, true);
     END IF;
     IF registered.by_hand IS DISTINCT FROM wanted THEN
-        PERFORM pghistory._drop_function(to_regprocedure(registered.by_hand || '(text, anyelement)'));
+        PERFORM pghistory._drop_function(to_regprocedure(registered.by_hand || '(text, text)'));
         INSERT INTO pghistory._request
         VALUES ('save function', "table", event_table, jsonb_build_object('by_hand', wanted));
     END IF;

@@ -157,8 +157,8 @@ BEGIN
             problem := 'event table is not guarded as append-only';
             RETURN NEXT;
         END IF;
-        object := format('function %s(text, anyelement)', this.by_hand);
-        problem := pghistory._function_problem(this.by_hand, 'text, anyelement',
+        object := format('function %s(text, text)', this.by_hand);
+        problem := pghistory._function_problem(this.by_hand, 'text, text',
                                                pghistory._by_hand_body("table", this.event_table),
                                                this.event_table);
         IF problem IS NOT NULL THEN
