@@ -42,22 +42,28 @@ COMMENT ON SCHEMA pghistory IS 'The history of rows: see pghistory.track().';
 
 CREATE FUNCTION pghistory._table_name("table" regclass)
  RETURNS text
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT format('%I.%I', n.nspname, c.relname)
-      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE c.oid = "table"
+BEGIN
+    RETURN (
+        SELECT format('%I.%I', n.nspname, c.relname)
+          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE c.oid = "table");
+END
 $function$;
 
 CREATE FUNCTION pghistory._owner("table" regclass)
  RETURNS regrole
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT relowner::regrole FROM pg_class WHERE oid = "table"
+BEGIN
+    RETURN (
+        SELECT relowner::regrole FROM pg_class WHERE oid = "table");
+END
 $function$;
 
 -- The columns that hold values, in the table's order. A virtual generated column has none of its own.
@@ -72,14 +78,18 @@ CREATE FUNCTION pghistory._columns(
     OUT compression "char",
     OUT fixed_size boolean)
  RETURNS SETOF record
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     SELECT attnum, attname, atttypid, atttypmod, attcollation, attstorage, attcompression, attlen > 0
       FROM pg_attribute
      WHERE attrelid = "table" AND attnum > 0 AND NOT attisdropped AND attgenerated <> 'v'
-     ORDER BY attnum
+     ORDER BY attnum;
+END
 $function$;
 
 -- The value of a column that was added with a constant default, in the rows that were there.
@@ -182,30 +192,36 @@ $function$;
 -- Has the table AFTER ROW triggers other than ours and those of foreign keys?
 CREATE FUNCTION pghistory._has_row_triggers("table" regclass)
  RETURNS boolean
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT EXISTS (
-        SELECT FROM pg_trigger
-         WHERE tgrelid = "table" AND NOT tgisinternal
-           AND tgtype & 1 = 1   -- for each row
-           AND tgtype & 66 = 0  -- neither before nor instead of
-           AND NOT starts_with(tgname, '!pghistory ') AND NOT starts_with(tgname, '! pghistory '))
+BEGIN
+    RETURN (
+        SELECT EXISTS (
+            SELECT FROM pg_trigger
+             WHERE tgrelid = "table" AND NOT tgisinternal
+               AND tgtype & 1 = 1   -- for each row
+               AND tgtype & 66 = 0  -- neither before nor instead of
+               AND NOT starts_with(tgname, '!pghistory ') AND NOT starts_with(tgname, '! pghistory ')));
+END
 $function$;
 
 -- Could an event, which is wider than its row, be too wide for a page though the row was not? A value that is
 -- stored elsewhere still takes its pointer's 18 bytes.
 CREATE FUNCTION pghistory._may_not_fit("table" regclass)
  RETURNS boolean
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT COALESCE(sum(CASE WHEN attlen > 0 THEN attlen + 3 ELSE 18 END), 0) + 200
-           > current_setting('block_size')::integer
-      FROM pg_attribute
-     WHERE attrelid = "table" AND attnum > 0 AND NOT attisdropped
+BEGIN
+    RETURN (
+        SELECT COALESCE(sum(CASE WHEN attlen > 0 THEN attlen + 3 ELSE 18 END), 0) + 200
+               > current_setting('block_size')::integer
+          FROM pg_attribute
+         WHERE attrelid = "table" AND attnum > 0 AND NOT attisdropped);
+END
 $function$;
 
 -- Can values of the type be kept in an index of this method ("btree", "hash")? Arrays and rows can
@@ -257,49 +273,59 @@ $function$;
 -- Why statement-level triggers would miss or misorder what happens to the table, or null when they would not.
 CREATE FUNCTION pghistory._row_level_reason("table" regclass, operation text)
  RETURNS text
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT CASE
-           WHEN c.relkind = 'p' THEN 'it is partitioned'
-           WHEN c.relispartition THEN 'it is a partition'
-           WHEN c.relkind = 'f' THEN 'it is a foreign table'
-           WHEN EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid) THEN 'other tables inherit from it'
-           WHEN EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid) THEN 'it inherits from another table'
-           WHEN pghistory._may_not_fit(c.oid)
-           THEN 'one row too wide for an event would take the others'' values along'
-           WHEN pghistory._has_row_triggers(c.oid)
-           THEN 'it has AFTER ROW triggers of its own, which may write to it'
-           WHEN operation = 'update' AND EXISTS (
-                SELECT FROM pghistory._key_followers(c.oid) AS follower
-                 WHERE follower = c.oid OR pghistory._has_row_triggers(follower))
-           THEN 'a change of its key may come back to it through foreign keys'
-           END
-      FROM pg_class AS c
-     WHERE c.oid = "table"
+BEGIN
+    RETURN (
+        SELECT CASE
+               WHEN c.relkind = 'p' THEN 'it is partitioned'
+               WHEN c.relispartition THEN 'it is a partition'
+               WHEN c.relkind = 'f' THEN 'it is a foreign table'
+               WHEN EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid) THEN 'other tables inherit from it'
+               WHEN EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid) THEN 'it inherits from another table'
+               WHEN pghistory._may_not_fit(c.oid)
+               THEN 'one row too wide for an event would take the others'' values along'
+               WHEN pghistory._has_row_triggers(c.oid)
+               THEN 'it has AFTER ROW triggers of its own, which may write to it'
+               WHEN operation = 'update' AND EXISTS (
+                    SELECT FROM pghistory._key_followers(c.oid) AS follower
+                     WHERE follower = c.oid OR pghistory._has_row_triggers(follower))
+               THEN 'a change of its key may come back to it through foreign keys'
+               END
+          FROM pg_class AS c
+         WHERE c.oid = "table");
+END
 $function$;
 
 -- The table and its partitions, theirs too.
 CREATE FUNCTION pghistory._partition_tree("table" regclass)
  RETURNS TABLE(relation regclass, is_leaf boolean)
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     SELECT relid, isleaf FROM pg_partition_tree("table")
      UNION
-    SELECT "table", c.relkind <> 'p' FROM pg_class AS c WHERE c.oid = "table"
+    SELECT "table", c.relkind <> 'p' FROM pg_class AS c WHERE c.oid = "table";
+END
 $function$;
 
 -- The topmost partitioned table above a partition; any other table is its own.
 CREATE FUNCTION pghistory._partition_root("table" regclass)
  RETURNS regclass
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT COALESCE(pg_partition_root("table"), "table")
+BEGIN
+    RETURN (
+        SELECT COALESCE(pg_partition_root("table"), "table"));
+END
 $function$;
 
 -- The type's own equality, qualified, so that it means the same under every search_path.
@@ -421,12 +447,15 @@ $function$;
 -- and its trigger's name.
 CREATE FUNCTION pghistory._trigger_function_name(event_table regclass, operation text, level text)
  RETURNS name
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT pghistory._fitting_name(relname, format('_%s_%s', operation, level))
-      FROM pg_class WHERE oid = event_table
+BEGIN
+    RETURN (
+        SELECT pghistory._fitting_name(relname, format('_%s_%s', operation, level))
+          FROM pg_class WHERE oid = event_table);
+END
 $function$;
 
 -- Triggers fire in the order of their names. Ours come first: a trigger that writes to its own table again would
@@ -434,17 +463,20 @@ $function$;
 CREATE FUNCTION pghistory._trigger_name(
     "table" regclass, event_table regclass, operation text, level text, notes_writer boolean DEFAULT false)
  RETURNS name
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT pghistory._fitting_name(
-               concat(CASE WHEN notes_writer THEN '! pghistory writer ' ELSE '!pghistory ' END,
-                      CASE WHEN e.relnamespace <> t.relnamespace THEN e.relnamespace::regnamespace || '.' END,
-                      e.relname),
-               format(' %s %s', operation, level))
-      FROM pg_class AS e, pg_class AS t
-     WHERE e.oid = event_table AND t.oid = "table"
+BEGIN
+    RETURN (
+        SELECT pghistory._fitting_name(
+                   concat(CASE WHEN notes_writer THEN '! pghistory writer ' ELSE '!pghistory ' END,
+                          CASE WHEN e.relnamespace <> t.relnamespace THEN e.relnamespace::regnamespace || '.' END,
+                          e.relname),
+                   format(' %s %s', operation, level))
+          FROM pg_class AS e, pg_class AS t
+         WHERE e.oid = event_table AND t.oid = "table");
+END
 $function$;
 
 -- A list over several lines, indented.
@@ -480,13 +512,16 @@ $function$;
 -- Are all of them there? A restore makes them one by one.
 CREATE FUNCTION pghistory._has_state()
  RETURNS boolean
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT bool_and(to_regclass(name) IS NOT NULL)
-      FROM unnest(ARRAY['pghistory.context_part', 'pghistory.context', 'pghistory.event_table',
-                        'pghistory.event_column', 'pghistory.tracker', 'pghistory.capture_key']) AS name
+BEGIN
+    RETURN (
+        SELECT bool_and(to_regclass(name) IS NOT NULL)
+          FROM unnest(ARRAY['pghistory.context_part', 'pghistory.context', 'pghistory.event_table',
+                            'pghistory.event_column', 'pghistory.tracker', 'pghistory.capture_key']) AS name);
+END
 $function$;
 
 CREATE FUNCTION pghistory._ensure_state()
@@ -1743,10 +1778,13 @@ CREATE FUNCTION pghistory._event_columns(
     OUT not_null boolean,
     OUT required boolean)
  RETURNS SETOF record
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     WITH key_column AS (
         SELECT k.position, c.name, t.type_id, t.type_modifier, c.collation_id
           FROM unnest(obj_key) WITH ORDINALITY AS k(field, position)
@@ -1783,23 +1821,27 @@ AS $function$
                CROSS JOIN LATERAL pghistory._event_type(c.type_id, c.type_modifier) AS t
          WHERE c.name = ANY (fields)
       ) AS v
-     ORDER BY v.section, v.position
+     ORDER BY v.section, v.position;
+END
 $function$;
 
 -- A column's type as it is written, with its collation where that is not the type's own.
 CREATE FUNCTION pghistory._type_text(type_id oid, type_modifier integer, collation_id oid)
  RETURNS text
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT format_type(type_id, type_modifier)
-           || COALESCE((SELECT format(' COLLATE %I.%I', n.nspname, c.collname)
-                          FROM pg_collation AS c
-                               JOIN pg_namespace AS n ON n.oid = c.collnamespace
-                               JOIN pg_type AS t ON t.oid = type_id
-                         WHERE c.oid = collation_id AND c.oid <> t.typcollation),
-                       '')
+BEGIN
+    RETURN (
+        SELECT format_type(type_id, type_modifier)
+               || COALESCE((SELECT format(' COLLATE %I.%I', n.nspname, c.collname)
+                              FROM pg_collation AS c
+                                   JOIN pg_namespace AS n ON n.oid = c.collnamespace
+                                   JOIN pg_type AS t ON t.oid = type_id
+                             WHERE c.oid = collation_id AND c.oid <> t.typcollation),
+                           ''));
+END
 $function$;
 
 -- Large values are stored in an event as they are stored in the table.
@@ -2098,13 +2140,17 @@ $function$;
 -- The columns that a tracker records: those given, all but those excluded, or all.
 CREATE FUNCTION pghistory._tracked_fields("table" regclass, fields name[], exclude name[])
  RETURNS name[]
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT COALESCE(fields,
-                    ARRAY(SELECT name FROM pghistory._columns("table") WHERE name <> ALL (COALESCE(exclude, '{}'))
-                           ORDER BY number))
+BEGIN
+    RETURN (
+        SELECT COALESCE(fields,
+                        ARRAY(SELECT name FROM pghistory._columns("table")
+                               WHERE name <> ALL (COALESCE(exclude, '{}'))
+                               ORDER BY number)));
+END
 $function$;
 -- The text of generated functions. What is written here is what people read under \sf.
 
@@ -2122,10 +2168,13 @@ CREATE FUNCTION pghistory._operations(
     OUT condition text,
     OUT fields name[])
  RETURNS SETOF record
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     WITH operation_of_kind(kind, operation, image, code, only_changes) AS (
         VALUES ('snapshot', 'insert', 'new', 'I', false),
                ('snapshot', 'update', 'new', 'U', true),
@@ -2153,7 +2202,8 @@ AS $function$
            pghistory._tracked_fields(t."table", t.fields, t.exclude)
       FROM pghistory.tracker AS t JOIN operation_of_kind AS o USING (kind)
      WHERE t."table" = _operations."table"
-     ORDER BY t.ordinal
+     ORDER BY t.ordinal;
+END
 $function$;
 
 -- Did the update change any of the fields? By image, fixed-size columns first: large values are read last.
@@ -2404,8 +2454,8 @@ BEGIN
 END
 $function$;
 
--- The body of the function that create_event() calls, with the row as text: were it of any type that the writer likes,
--- its casts would be his, and run as the owner; were it of the table's own, the table could not be dropped.
+-- The body of the function that create_event() calls, with the row as text: were it of any type that the writer
+-- likes, its casts would be his, and run as the owner; were it of the table's own, the table could not be dropped.
 CREATE FUNCTION pghistory._by_hand_body("table" regclass, event_table regclass)
  RETURNS text
  LANGUAGE plpgsql
@@ -2478,16 +2528,20 @@ $function$;
 -- by PostgreSQL; TRUNCATE fires the triggers of each partition it empties, and those only.
 CREATE FUNCTION pghistory._trigger_relations("table" regclass, operation text, OUT relation regclass)
  RETURNS SETOF regclass
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     SELECT t.relation
       FROM pghistory._partition_tree("table") AS t JOIN pg_class AS c ON c.oid = t.relation
      WHERE CASE WHEN operation <> 'truncate' THEN t.relation = "table"
                 -- foreign tables have no TRUNCATE triggers before PostgreSQL 16
                 ELSE t.is_leaf AND (c.relkind <> 'f' OR current_setting('server_version_num')::integer >= 160000)
-           END
+           END;
+END
 $function$;
 
 CREATE FUNCTION pghistory._trigger_definition(
@@ -2541,6 +2595,8 @@ AS $function$
 DECLARE
     notes_writer CONSTANT boolean := EXISTS (SELECT FROM pghistory.capture_key WHERE key = 'current_user');
     this record;
+    own_function text;
+    own_body text;
 BEGIN
     FOR this IN
         SELECT o.event_table, o.operation, o.level, n.nspname, c.relowner::regrole AS owner,
@@ -2552,14 +2608,16 @@ BEGIN
          ORDER BY o.event_table::text, o.operation, o.level
     LOOP
         event_table := this.event_table;
+        own_function := pghistory._own_function_name(
+            this.nspname, pghistory._trigger_function_name(event_table, this.operation, this.level), '',
+            this.owner);
+        own_body := pghistory._trigger_body("table", event_table, this.operation, this.level);
         FOR relation IN
             SELECT t.relation FROM pghistory._trigger_relations("table", this.operation) AS t
         LOOP
             trigger_name := pghistory._trigger_name("table", event_table, this.operation, this.level);
-            function := pghistory._own_function_name(
-                this.nspname, pghistory._trigger_function_name(event_table, this.operation, this.level), '',
-                this.owner);
-            body := pghistory._trigger_body("table", event_table, this.operation, this.level);
+            function := own_function;
+            body := own_body;
             definition := pghistory._trigger_definition(
                 trigger_name, relation, this.operation, this.level, true, function);
             RETURN NEXT;
@@ -2581,15 +2639,19 @@ CREATE FUNCTION pghistory._actual_triggers(
     "table" regclass,
     OUT relation regclass, OUT trigger_name name, OUT function oid, OUT enabled "char", OUT definition text)
  RETURNS SETOF record
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT t.tgrelid, t.tgname, t.tgfoid, t.tgenabled, pg_get_triggerdef(t.oid)
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT t.tgrelid::regclass, t.tgname, t.tgfoid, t.tgenabled, pg_get_triggerdef(t.oid)
       FROM pghistory._partition_tree("table") AS p JOIN pg_trigger AS t ON t.tgrelid = p.relation
      WHERE NOT t.tgisinternal AND t.tgparentid = 0
        AND (starts_with(t.tgname, '!pghistory ') OR starts_with(t.tgname, '! pghistory '))
-       AND t.tgname NOT IN ('!pghistory condition', '!pghistory append-only')
+       AND t.tgname NOT IN ('!pghistory condition', '!pghistory append-only');
+END
 $function$;
 
 -- Creates or replaces a generated function, for its owner and nobody else. `anew` also if it has not changed:
@@ -2670,6 +2732,8 @@ DECLARE
     family CONSTANT regclass[] := ARRAY(
         SELECT t.relation FROM pghistory._partition_tree(pghistory._partition_root("table")) AS t
          WHERE EXISTS (SELECT FROM pghistory.tracker AS r WHERE r."table" = t.relation));
+    wanted CONSTANT jsonb := COALESCE(
+        (SELECT jsonb_agg(to_jsonb(d)) FROM unnest(family) AS f, pghistory._desired_triggers(f) AS d), '[]');
     desired record;
     actual record;
     stale oid[] := '{}';
@@ -2678,7 +2742,7 @@ BEGIN
     FOR actual IN
         SELECT a.* FROM pghistory._actual_triggers(pghistory._partition_root("table")) AS a
          WHERE NOT EXISTS (
-               SELECT FROM unnest(family) AS f, pghistory._desired_triggers(f) AS d
+               SELECT FROM jsonb_to_recordset(wanted) AS d(relation regclass, trigger_name name, definition text)
                 WHERE d.relation = a.relation AND d.trigger_name = a.trigger_name
                   AND d.definition = a.definition)
     LOOP
@@ -2702,7 +2766,11 @@ BEGIN
         EXECUTE format('DROP TRIGGER %I ON %s', actual.trigger_name, pghistory._table_name(actual.relation));
         stale := stale || actual.function;
     END LOOP;
-    FOR desired IN SELECT d.* FROM unnest(family) AS f, pghistory._desired_triggers(f) AS d LOOP
+    FOR desired IN
+        SELECT * FROM jsonb_to_recordset(wanted)
+            AS d(relation regclass, trigger_name name, event_table regclass, function text, body text,
+                 definition text)
+    LOOP
         IF desired.body IS NOT NULL THEN
             PERFORM pghistory._ensure_function(
                 desired.function, '', 'trigger', desired.body, pghistory._owner(desired.event_table), false, anew);

@@ -2,22 +2,28 @@
 
 CREATE OR REPLACE FUNCTION pghistory._table_name("table" regclass)
  RETURNS text
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT format('%I.%I', n.nspname, c.relname)
-      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE c.oid = "table"
+BEGIN
+    RETURN (
+        SELECT format('%I.%I', n.nspname, c.relname)
+          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE c.oid = "table");
+END
 $function$;
 
 CREATE OR REPLACE FUNCTION pghistory._owner("table" regclass)
  RETURNS regrole
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT relowner::regrole FROM pg_class WHERE oid = "table"
+BEGIN
+    RETURN (
+        SELECT relowner::regrole FROM pg_class WHERE oid = "table");
+END
 $function$;
 
 -- The columns that hold values, in the table's order. A virtual generated column has none of its own.
@@ -32,14 +38,18 @@ CREATE OR REPLACE FUNCTION pghistory._columns(
     OUT compression "char",
     OUT fixed_size boolean)
  RETURNS SETOF record
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     SELECT attnum, attname, atttypid, atttypmod, attcollation, attstorage, attcompression, attlen > 0
       FROM pg_attribute
      WHERE attrelid = "table" AND attnum > 0 AND NOT attisdropped AND attgenerated <> 'v'
-     ORDER BY attnum
+     ORDER BY attnum;
+END
 $function$;
 
 -- The value of a column that was added with a constant default, in the rows that were there.
@@ -142,30 +152,36 @@ $function$;
 -- Has the table AFTER ROW triggers other than ours and those of foreign keys?
 CREATE OR REPLACE FUNCTION pghistory._has_row_triggers("table" regclass)
  RETURNS boolean
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT EXISTS (
-        SELECT FROM pg_trigger
-         WHERE tgrelid = "table" AND NOT tgisinternal
-           AND tgtype & 1 = 1   -- for each row
-           AND tgtype & 66 = 0  -- neither before nor instead of
-           AND NOT starts_with(tgname, '!pghistory ') AND NOT starts_with(tgname, '! pghistory '))
+BEGIN
+    RETURN (
+        SELECT EXISTS (
+            SELECT FROM pg_trigger
+             WHERE tgrelid = "table" AND NOT tgisinternal
+               AND tgtype & 1 = 1   -- for each row
+               AND tgtype & 66 = 0  -- neither before nor instead of
+               AND NOT starts_with(tgname, '!pghistory ') AND NOT starts_with(tgname, '! pghistory ')));
+END
 $function$;
 
 -- Could an event, which is wider than its row, be too wide for a page though the row was not? A value that is
 -- stored elsewhere still takes its pointer's 18 bytes.
 CREATE OR REPLACE FUNCTION pghistory._may_not_fit("table" regclass)
  RETURNS boolean
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT COALESCE(sum(CASE WHEN attlen > 0 THEN attlen + 3 ELSE 18 END), 0) + 200
-           > current_setting('block_size')::integer
-      FROM pg_attribute
-     WHERE attrelid = "table" AND attnum > 0 AND NOT attisdropped
+BEGIN
+    RETURN (
+        SELECT COALESCE(sum(CASE WHEN attlen > 0 THEN attlen + 3 ELSE 18 END), 0) + 200
+               > current_setting('block_size')::integer
+          FROM pg_attribute
+         WHERE attrelid = "table" AND attnum > 0 AND NOT attisdropped);
+END
 $function$;
 
 -- Can values of the type be kept in an index of this method ("btree", "hash")? Arrays and rows can
@@ -217,49 +233,59 @@ $function$;
 -- Why statement-level triggers would miss or misorder what happens to the table, or null when they would not.
 CREATE OR REPLACE FUNCTION pghistory._row_level_reason("table" regclass, operation text)
  RETURNS text
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT CASE
-           WHEN c.relkind = 'p' THEN 'it is partitioned'
-           WHEN c.relispartition THEN 'it is a partition'
-           WHEN c.relkind = 'f' THEN 'it is a foreign table'
-           WHEN EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid) THEN 'other tables inherit from it'
-           WHEN EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid) THEN 'it inherits from another table'
-           WHEN pghistory._may_not_fit(c.oid)
-           THEN 'one row too wide for an event would take the others'' values along'
-           WHEN pghistory._has_row_triggers(c.oid)
-           THEN 'it has AFTER ROW triggers of its own, which may write to it'
-           WHEN operation = 'update' AND EXISTS (
-                SELECT FROM pghistory._key_followers(c.oid) AS follower
-                 WHERE follower = c.oid OR pghistory._has_row_triggers(follower))
-           THEN 'a change of its key may come back to it through foreign keys'
-           END
-      FROM pg_class AS c
-     WHERE c.oid = "table"
+BEGIN
+    RETURN (
+        SELECT CASE
+               WHEN c.relkind = 'p' THEN 'it is partitioned'
+               WHEN c.relispartition THEN 'it is a partition'
+               WHEN c.relkind = 'f' THEN 'it is a foreign table'
+               WHEN EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid) THEN 'other tables inherit from it'
+               WHEN EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid) THEN 'it inherits from another table'
+               WHEN pghistory._may_not_fit(c.oid)
+               THEN 'one row too wide for an event would take the others'' values along'
+               WHEN pghistory._has_row_triggers(c.oid)
+               THEN 'it has AFTER ROW triggers of its own, which may write to it'
+               WHEN operation = 'update' AND EXISTS (
+                    SELECT FROM pghistory._key_followers(c.oid) AS follower
+                     WHERE follower = c.oid OR pghistory._has_row_triggers(follower))
+               THEN 'a change of its key may come back to it through foreign keys'
+               END
+          FROM pg_class AS c
+         WHERE c.oid = "table");
+END
 $function$;
 
 -- The table and its partitions, theirs too.
 CREATE OR REPLACE FUNCTION pghistory._partition_tree("table" regclass)
  RETURNS TABLE(relation regclass, is_leaf boolean)
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     SELECT relid, isleaf FROM pg_partition_tree("table")
      UNION
-    SELECT "table", c.relkind <> 'p' FROM pg_class AS c WHERE c.oid = "table"
+    SELECT "table", c.relkind <> 'p' FROM pg_class AS c WHERE c.oid = "table";
+END
 $function$;
 
 -- The topmost partitioned table above a partition; any other table is its own.
 CREATE OR REPLACE FUNCTION pghistory._partition_root("table" regclass)
  RETURNS regclass
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT COALESCE(pg_partition_root("table"), "table")
+BEGIN
+    RETURN (
+        SELECT COALESCE(pg_partition_root("table"), "table"));
+END
 $function$;
 
 -- The type's own equality, qualified, so that it means the same under every search_path.

@@ -15,10 +15,13 @@ CREATE OR REPLACE FUNCTION pghistory._event_columns(
     OUT not_null boolean,
     OUT required boolean)
  RETURNS SETOF record
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     WITH key_column AS (
         SELECT k.position, c.name, t.type_id, t.type_modifier, c.collation_id
           FROM unnest(obj_key) WITH ORDINALITY AS k(field, position)
@@ -55,23 +58,27 @@ AS $function$
                CROSS JOIN LATERAL pghistory._event_type(c.type_id, c.type_modifier) AS t
          WHERE c.name = ANY (fields)
       ) AS v
-     ORDER BY v.section, v.position
+     ORDER BY v.section, v.position;
+END
 $function$;
 
 -- A column's type as it is written, with its collation where that is not the type's own.
 CREATE OR REPLACE FUNCTION pghistory._type_text(type_id oid, type_modifier integer, collation_id oid)
  RETURNS text
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT format_type(type_id, type_modifier)
-           || COALESCE((SELECT format(' COLLATE %I.%I', n.nspname, c.collname)
-                          FROM pg_collation AS c
-                               JOIN pg_namespace AS n ON n.oid = c.collnamespace
-                               JOIN pg_type AS t ON t.oid = type_id
-                         WHERE c.oid = collation_id AND c.oid <> t.typcollation),
-                       '')
+BEGIN
+    RETURN (
+        SELECT format_type(type_id, type_modifier)
+               || COALESCE((SELECT format(' COLLATE %I.%I', n.nspname, c.collname)
+                              FROM pg_collation AS c
+                                   JOIN pg_namespace AS n ON n.oid = c.collnamespace
+                                   JOIN pg_type AS t ON t.oid = type_id
+                             WHERE c.oid = collation_id AND c.oid <> t.typcollation),
+                           ''));
+END
 $function$;
 
 -- Large values are stored in an event as they are stored in the table.
@@ -370,11 +377,15 @@ $function$;
 -- The columns that a tracker records: those given, all but those excluded, or all.
 CREATE OR REPLACE FUNCTION pghistory._tracked_fields("table" regclass, fields name[], exclude name[])
  RETURNS name[]
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT COALESCE(fields,
-                    ARRAY(SELECT name FROM pghistory._columns("table") WHERE name <> ALL (COALESCE(exclude, '{}'))
-                           ORDER BY number))
+BEGIN
+    RETURN (
+        SELECT COALESCE(fields,
+                        ARRAY(SELECT name FROM pghistory._columns("table")
+                               WHERE name <> ALL (COALESCE(exclude, '{}'))
+                               ORDER BY number)));
+END
 $function$;

@@ -84,12 +84,15 @@ $function$;
 -- and its trigger's name.
 CREATE OR REPLACE FUNCTION pghistory._trigger_function_name(event_table regclass, operation text, level text)
  RETURNS name
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT pghistory._fitting_name(relname, format('_%s_%s', operation, level))
-      FROM pg_class WHERE oid = event_table
+BEGIN
+    RETURN (
+        SELECT pghistory._fitting_name(relname, format('_%s_%s', operation, level))
+          FROM pg_class WHERE oid = event_table);
+END
 $function$;
 
 -- Triggers fire in the order of their names. Ours come first: a trigger that writes to its own table again would
@@ -97,17 +100,20 @@ $function$;
 CREATE OR REPLACE FUNCTION pghistory._trigger_name(
     "table" regclass, event_table regclass, operation text, level text, notes_writer boolean DEFAULT false)
  RETURNS name
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT pghistory._fitting_name(
-               concat(CASE WHEN notes_writer THEN '! pghistory writer ' ELSE '!pghistory ' END,
-                      CASE WHEN e.relnamespace <> t.relnamespace THEN e.relnamespace::regnamespace || '.' END,
-                      e.relname),
-               format(' %s %s', operation, level))
-      FROM pg_class AS e, pg_class AS t
-     WHERE e.oid = event_table AND t.oid = "table"
+BEGIN
+    RETURN (
+        SELECT pghistory._fitting_name(
+                   concat(CASE WHEN notes_writer THEN '! pghistory writer ' ELSE '!pghistory ' END,
+                          CASE WHEN e.relnamespace <> t.relnamespace THEN e.relnamespace::regnamespace || '.' END,
+                          e.relname),
+                   format(' %s %s', operation, level))
+          FROM pg_class AS e, pg_class AS t
+         WHERE e.oid = event_table AND t.oid = "table");
+END
 $function$;
 
 -- A list over several lines, indented.

@@ -5,13 +5,16 @@
 -- Are all of them there? A restore makes them one by one.
 CREATE OR REPLACE FUNCTION pghistory._has_state()
  RETURNS boolean
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT bool_and(to_regclass(name) IS NOT NULL)
-      FROM unnest(ARRAY['pghistory.context_part', 'pghistory.context', 'pghistory.event_table',
-                        'pghistory.event_column', 'pghistory.tracker', 'pghistory.capture_key']) AS name
+BEGIN
+    RETURN (
+        SELECT bool_and(to_regclass(name) IS NOT NULL)
+          FROM unnest(ARRAY['pghistory.context_part', 'pghistory.context', 'pghistory.event_table',
+                            'pghistory.event_column', 'pghistory.tracker', 'pghistory.capture_key']) AS name);
+END
 $function$;
 
 CREATE OR REPLACE FUNCTION pghistory._ensure_state()

@@ -14,10 +14,13 @@ CREATE OR REPLACE FUNCTION pghistory._operations(
     OUT condition text,
     OUT fields name[])
  RETURNS SETOF record
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     WITH operation_of_kind(kind, operation, image, code, only_changes) AS (
         VALUES ('snapshot', 'insert', 'new', 'I', false),
                ('snapshot', 'update', 'new', 'U', true),
@@ -45,7 +48,8 @@ AS $function$
            pghistory._tracked_fields(t."table", t.fields, t.exclude)
       FROM pghistory.tracker AS t JOIN operation_of_kind AS o USING (kind)
      WHERE t."table" = _operations."table"
-     ORDER BY t.ordinal
+     ORDER BY t.ordinal;
+END
 $function$;
 
 -- Did the update change any of the fields? By image, fixed-size columns first: large values are read last.
@@ -296,8 +300,8 @@ BEGIN
 END
 $function$;
 
--- The body of the function that create_event() calls, with the row as text: were it of any type that the writer likes,
--- its casts would be his, and run as the owner; were it of the table's own, the table could not be dropped.
+-- The body of the function that create_event() calls, with the row as text: were it of any type that the writer
+-- likes, its casts would be his, and run as the owner; were it of the table's own, the table could not be dropped.
 CREATE OR REPLACE FUNCTION pghistory._by_hand_body("table" regclass, event_table regclass)
  RETURNS text
  LANGUAGE plpgsql

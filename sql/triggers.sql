@@ -37,16 +37,20 @@ $function$;
 -- by PostgreSQL; TRUNCATE fires the triggers of each partition it empties, and those only.
 CREATE OR REPLACE FUNCTION pghistory._trigger_relations("table" regclass, operation text, OUT relation regclass)
  RETURNS SETOF regclass
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     SELECT t.relation
       FROM pghistory._partition_tree("table") AS t JOIN pg_class AS c ON c.oid = t.relation
      WHERE CASE WHEN operation <> 'truncate' THEN t.relation = "table"
                 -- foreign tables have no TRUNCATE triggers before PostgreSQL 16
                 ELSE t.is_leaf AND (c.relkind <> 'f' OR current_setting('server_version_num')::integer >= 160000)
-           END
+           END;
+END
 $function$;
 
 CREATE OR REPLACE FUNCTION pghistory._trigger_definition(
@@ -100,6 +104,8 @@ AS $function$
 DECLARE
     notes_writer CONSTANT boolean := EXISTS (SELECT FROM pghistory.capture_key WHERE key = 'current_user');
     this record;
+    own_function text;
+    own_body text;
 BEGIN
     FOR this IN
         SELECT o.event_table, o.operation, o.level, n.nspname, c.relowner::regrole AS owner,
@@ -111,14 +117,16 @@ BEGIN
          ORDER BY o.event_table::text, o.operation, o.level
     LOOP
         event_table := this.event_table;
+        own_function := pghistory._own_function_name(
+            this.nspname, pghistory._trigger_function_name(event_table, this.operation, this.level), '',
+            this.owner);
+        own_body := pghistory._trigger_body("table", event_table, this.operation, this.level);
         FOR relation IN
             SELECT t.relation FROM pghistory._trigger_relations("table", this.operation) AS t
         LOOP
             trigger_name := pghistory._trigger_name("table", event_table, this.operation, this.level);
-            function := pghistory._own_function_name(
-                this.nspname, pghistory._trigger_function_name(event_table, this.operation, this.level), '',
-                this.owner);
-            body := pghistory._trigger_body("table", event_table, this.operation, this.level);
+            function := own_function;
+            body := own_body;
             definition := pghistory._trigger_definition(
                 trigger_name, relation, this.operation, this.level, true, function);
             RETURN NEXT;
@@ -140,15 +148,19 @@ CREATE OR REPLACE FUNCTION pghistory._actual_triggers(
     "table" regclass,
     OUT relation regclass, OUT trigger_name name, OUT function oid, OUT enabled "char", OUT definition text)
  RETURNS SETOF record
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT t.tgrelid, t.tgname, t.tgfoid, t.tgenabled, pg_get_triggerdef(t.oid)
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT t.tgrelid::regclass, t.tgname, t.tgfoid, t.tgenabled, pg_get_triggerdef(t.oid)
       FROM pghistory._partition_tree("table") AS p JOIN pg_trigger AS t ON t.tgrelid = p.relation
      WHERE NOT t.tgisinternal AND t.tgparentid = 0
        AND (starts_with(t.tgname, '!pghistory ') OR starts_with(t.tgname, '! pghistory '))
-       AND t.tgname NOT IN ('!pghistory condition', '!pghistory append-only')
+       AND t.tgname NOT IN ('!pghistory condition', '!pghistory append-only');
+END
 $function$;
 
 -- Creates or replaces a generated function, for its owner and nobody else. `anew` also if it has not changed:
@@ -229,6 +241,8 @@ DECLARE
     family CONSTANT regclass[] := ARRAY(
         SELECT t.relation FROM pghistory._partition_tree(pghistory._partition_root("table")) AS t
          WHERE EXISTS (SELECT FROM pghistory.tracker AS r WHERE r."table" = t.relation));
+    wanted CONSTANT jsonb := COALESCE(
+        (SELECT jsonb_agg(to_jsonb(d)) FROM unnest(family) AS f, pghistory._desired_triggers(f) AS d), '[]');
     desired record;
     actual record;
     stale oid[] := '{}';
@@ -237,7 +251,7 @@ BEGIN
     FOR actual IN
         SELECT a.* FROM pghistory._actual_triggers(pghistory._partition_root("table")) AS a
          WHERE NOT EXISTS (
-               SELECT FROM unnest(family) AS f, pghistory._desired_triggers(f) AS d
+               SELECT FROM jsonb_to_recordset(wanted) AS d(relation regclass, trigger_name name, definition text)
                 WHERE d.relation = a.relation AND d.trigger_name = a.trigger_name
                   AND d.definition = a.definition)
     LOOP
@@ -261,7 +275,11 @@ BEGIN
         EXECUTE format('DROP TRIGGER %I ON %s', actual.trigger_name, pghistory._table_name(actual.relation));
         stale := stale || actual.function;
     END LOOP;
-    FOR desired IN SELECT d.* FROM unnest(family) AS f, pghistory._desired_triggers(f) AS d LOOP
+    FOR desired IN
+        SELECT * FROM jsonb_to_recordset(wanted)
+            AS d(relation regclass, trigger_name name, event_table regclass, function text, body text,
+                 definition text)
+    LOOP
         IF desired.body IS NOT NULL THEN
             PERFORM pghistory._ensure_function(
                 desired.function, '', 'trigger', desired.body, pghistory._owner(desired.event_table), false, anew);
