@@ -1763,6 +1763,35 @@ AS $function$
 $function$;
 -- Event tables: what they consist of, making them, and taking over one that is there.
 
+-- Runs PL/pgSQL statements on an event table with the rights of its owner. Rewriting a table runs code that its
+-- owner chose: casts, checks, generated columns. A superuser must not run that as himself.
+CREATE FUNCTION pghistory._execute_as_owner(event_table regclass, statements text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    owner CONSTANT regrole := pghistory._owner(event_table);
+    function text;
+BEGIN
+    IF owner = current_user::regrole OR NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+        EXECUTE format('DO %L', format('BEGIN %s; END', statements));
+        RETURN;
+    END IF;
+    -- Nobody else sees this function: it is gone before the transaction ends.
+    SELECT format('%I.%I()', n.nspname, '!pghistory ' || gen_random_uuid())
+      INTO function
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = event_table;
+    EXECUTE format('CREATE FUNCTION %s RETURNS void LANGUAGE plpgsql SECURITY DEFINER '
+                   'SET search_path TO ''pg_catalog'', ''pg_temp'' AS %L',
+                   function, format('BEGIN %s; END', statements));
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
+    EXECUTE format('ALTER FUNCTION %s OWNER TO %s', function, owner);
+    EXECUTE format('SELECT %s', function);
+    EXECUTE format('DROP FUNCTION %s', function);
+END
+$function$;
+
 -- The columns of an event table, in order. `source` is the tracked column that one holds, if any; one that is not
 -- `required` may be missing from a table that is taken over.
 CREATE FUNCTION pghistory._event_columns(
@@ -1934,15 +1963,13 @@ BEGIN
         EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', relation, foreign_key);
     END IF;
     IF obj_fk IS NOT NULL THEN
-        EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%s) REFERENCES %s (%s) '
-                       'ON UPDATE CASCADE ON DELETE %s',
-                       relation, foreign_key,
-                       (SELECT string_agg(quote_ident(field), ', ')
-                          FROM unnest(pghistory._object_columns(obj_key)) AS field),
-                       pghistory._table_name("table"),
-                       (SELECT string_agg(quote_ident(field), ', ') FROM unnest(obj_key) AS field),
-                       CASE obj_fk WHEN 'cascade' THEN 'CASCADE' WHEN 'set null' THEN 'SET NULL'
-                                   ELSE 'RESTRICT' END);
+        PERFORM pghistory._execute_as_owner(event_table, format(
+            'ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%s) REFERENCES %s (%s) ON UPDATE CASCADE ON DELETE %s',
+            relation, foreign_key,
+            (SELECT string_agg(quote_ident(field), ', ') FROM unnest(pghistory._object_columns(obj_key)) AS field),
+            pghistory._table_name("table"),
+            (SELECT string_agg(quote_ident(field), ', ') FROM unnest(obj_key) AS field),
+            CASE obj_fk WHEN 'cascade' THEN 'CASCADE' WHEN 'set null' THEN 'SET NULL' ELSE 'RESTRICT' END));
     END IF;
 END
 $function$;
@@ -2844,35 +2871,6 @@ END
 $function$;
 -- Following the user's DDL: the event table, its columns and the triggers become what the table has become.
 
--- Runs PL/pgSQL statements on an event table with the rights of its owner. Rewriting a table runs code that its
--- owner chose: casts, checks, generated columns. A superuser must not run that as himself.
-CREATE FUNCTION pghistory._execute_as_owner(event_table regclass, statements text)
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-DECLARE
-    owner CONSTANT regrole := pghistory._owner(event_table);
-    function text;
-BEGIN
-    IF owner = current_user::regrole OR NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
-        EXECUTE format('DO %L', format('BEGIN %s; END', statements));
-        RETURN;
-    END IF;
-    -- Nobody else sees this function: it is gone before the transaction ends.
-    SELECT format('%I.%I()', n.nspname, '!pghistory ' || gen_random_uuid())
-      INTO function
-      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = event_table;
-    EXECUTE format('CREATE FUNCTION %s RETURNS void LANGUAGE plpgsql SECURITY DEFINER '
-                   'SET search_path TO ''pg_catalog'', ''pg_temp'' AS %L',
-                   function, format('BEGIN %s; END', statements));
-    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
-    EXECUTE format('ALTER FUNCTION %s OWNER TO %s', function, owner);
-    EXECUTE format('SELECT %s', function);
-    EXECUTE format('DROP FUNCTION %s', function);
-END
-$function$;
-
 -- Keeps a column under the first free name: <name>__1, <name>__2, ...
 CREATE FUNCTION pghistory._set_aside(event_table regclass, field name)
  RETURNS name
@@ -2919,7 +2917,8 @@ BEGIN
         RETURN;
     EXCEPTION WHEN OTHERS THEN
         kept_name := pghistory._set_aside(event_table, field);
-        EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', relation, field, type_text);
+        PERFORM pghistory._execute_as_owner(event_table, format(
+            'ALTER TABLE %s ADD COLUMN %I %s', relation, field, type_text));
     END;
     BEGIN
         PERFORM pghistory._set_append_only(event_table, false);
@@ -2946,8 +2945,9 @@ BEGIN
     THEN
         PERFORM pghistory._set_aside(event_table, field);
     END IF;
-    EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', pghistory._table_name(event_table), field,
-                   pghistory._type_text(type_id, type_modifier, collation_id));
+    PERFORM pghistory._execute_as_owner(event_table, format(
+        'ALTER TABLE %s ADD COLUMN %I %s', pghistory._table_name(event_table), field,
+        pghistory._type_text(type_id, type_modifier, collation_id)));
 END
 $function$;
 
@@ -3000,7 +3000,10 @@ AS $function$
 DECLARE
     last_id bigint;
 BEGIN
-    EXECUTE format('SELECT max(pgh_id) FROM %s', pghistory._table_name(event_table)) INTO last_id;
+    -- a table that its owner made a view of would run what he put there
+    IF (SELECT relkind IN ('r', 'p') FROM pg_class WHERE oid = event_table) THEN
+        EXECUTE format('SELECT max(pgh_id) FROM %s', pghistory._table_name(event_table)) INTO last_id;
+    END IF;
     RETURN COALESCE(last_id, 0);
 END
 $function$;
@@ -3389,8 +3392,8 @@ BEGIN
            AND NOT EXISTS (SELECT FROM pg_attribute
                             WHERE attrelid = event_table AND attname = c.name AND NOT attisdropped)
     LOOP
-        EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', pghistory._table_name(event_table), missing.name,
-                       pghistory._type_text(missing.type_id, missing.type_modifier, missing.collation_id));
+        PERFORM pghistory._ensure_column(
+            event_table, missing.name, missing.type_id, missing.type_modifier, missing.collation_id);
         PERFORM pghistory._copy_storage(event_table, missing.name, "table", missing.source);
     END LOOP;
 END
@@ -3442,12 +3445,14 @@ BEGIN
                        OR pghistory._table_name(e."table") IS NULL
                           AND format('%I.%I', e.table_schema, e.table_name)
                               = pghistory._table_name(_find_event_table."table")))
-       AND (present IS NOT NULL OR NOT EXISTS (
-            SELECT FROM pghistory.tracker AS t
-             WHERE t.event_table = found_table AND t."table" = _find_event_table."table"))
     THEN
         PERFORM pghistory._follow_event_table("table", found_table);
-        PERFORM pghistory._add_missing_columns("table", found_table, tracked, obj_key, context);
+        -- Another tracker's gets no columns for this one.
+        IF present IS NOT NULL
+           OR NOT EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = found_table)
+        THEN
+            PERFORM pghistory._add_missing_columns("table", found_table, tracked, obj_key, context);
+        END IF;
     END IF;
     problem := pghistory._misfit(found_table, "table", tracked, obj_key, context);
     IF problem IS NULL THEN
@@ -3694,7 +3699,8 @@ BEGIN
         EXECUTE format('DROP TABLE %s', relation);
     ELSE
         PERFORM pghistory._set_append_only(event_table, false);
-        EXECUTE format('DELETE FROM %s WHERE pgh_label = $1', relation) USING label;
+        PERFORM pghistory._execute_as_owner(event_table, format(
+            'DELETE FROM %s WHERE pgh_label = %L', relation, label));
         PERFORM pghistory._set_append_only(event_table, append_only);
     END IF;
 END
@@ -4556,9 +4562,10 @@ GRANT EXECUTE ON FUNCTION  -- conditions.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- event_table.sql
-    pghistory._event_columns, pghistory._type_text, pghistory._copy_storage, pghistory._refuse_change,
-    pghistory._set_append_only, pghistory._set_foreign_key, pghistory._create_event_indexes,
-    pghistory._create_event_table, pghistory._misfit, pghistory._parsed_event_table, pghistory._tracked_fields
+    pghistory._execute_as_owner, pghistory._event_columns, pghistory._type_text, pghistory._copy_storage,
+    pghistory._refuse_change, pghistory._set_append_only, pghistory._set_foreign_key,
+    pghistory._create_event_indexes, pghistory._create_event_table, pghistory._misfit,
+    pghistory._parsed_event_table, pghistory._tracked_fields
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- templates.sql
@@ -4575,10 +4582,10 @@ GRANT EXECUTE ON FUNCTION  -- triggers.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
-    pghistory._execute_as_owner, pghistory._set_aside, pghistory._retype_column, pghistory._ensure_column,
-    pghistory._rename_columns, pghistory._current_names, pghistory._last_event, pghistory._follow_columns,
-    pghistory._follow_key, pghistory._fill_key, pghistory._condition_renames, pghistory._column_numbers,
-    pghistory._follow_trackers, pghistory._follow_event_table, pghistory._follow_table
+    pghistory._set_aside, pghistory._retype_column, pghistory._ensure_column, pghistory._rename_columns,
+    pghistory._current_names, pghistory._last_event, pghistory._follow_columns, pghistory._follow_key,
+    pghistory._fill_key, pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
+    pghistory._follow_event_table, pghistory._follow_table
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- track.sql

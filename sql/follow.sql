@@ -1,34 +1,5 @@
 -- Following the user's DDL: the event table, its columns and the triggers become what the table has become.
 
--- Runs PL/pgSQL statements on an event table with the rights of its owner. Rewriting a table runs code that its
--- owner chose: casts, checks, generated columns. A superuser must not run that as himself.
-CREATE OR REPLACE FUNCTION pghistory._execute_as_owner(event_table regclass, statements text)
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-DECLARE
-    owner CONSTANT regrole := pghistory._owner(event_table);
-    function text;
-BEGIN
-    IF owner = current_user::regrole OR NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
-        EXECUTE format('DO %L', format('BEGIN %s; END', statements));
-        RETURN;
-    END IF;
-    -- Nobody else sees this function: it is gone before the transaction ends.
-    SELECT format('%I.%I()', n.nspname, '!pghistory ' || gen_random_uuid())
-      INTO function
-      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = event_table;
-    EXECUTE format('CREATE FUNCTION %s RETURNS void LANGUAGE plpgsql SECURITY DEFINER '
-                   'SET search_path TO ''pg_catalog'', ''pg_temp'' AS %L',
-                   function, format('BEGIN %s; END', statements));
-    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
-    EXECUTE format('ALTER FUNCTION %s OWNER TO %s', function, owner);
-    EXECUTE format('SELECT %s', function);
-    EXECUTE format('DROP FUNCTION %s', function);
-END
-$function$;
-
 -- Keeps a column under the first free name: <name>__1, <name>__2, ...
 CREATE OR REPLACE FUNCTION pghistory._set_aside(event_table regclass, field name)
  RETURNS name
@@ -75,7 +46,8 @@ BEGIN
         RETURN;
     EXCEPTION WHEN OTHERS THEN
         kept_name := pghistory._set_aside(event_table, field);
-        EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', relation, field, type_text);
+        PERFORM pghistory._execute_as_owner(event_table, format(
+            'ALTER TABLE %s ADD COLUMN %I %s', relation, field, type_text));
     END;
     BEGIN
         PERFORM pghistory._set_append_only(event_table, false);
@@ -102,8 +74,9 @@ BEGIN
     THEN
         PERFORM pghistory._set_aside(event_table, field);
     END IF;
-    EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', pghistory._table_name(event_table), field,
-                   pghistory._type_text(type_id, type_modifier, collation_id));
+    PERFORM pghistory._execute_as_owner(event_table, format(
+        'ALTER TABLE %s ADD COLUMN %I %s', pghistory._table_name(event_table), field,
+        pghistory._type_text(type_id, type_modifier, collation_id)));
 END
 $function$;
 
@@ -156,7 +129,10 @@ AS $function$
 DECLARE
     last_id bigint;
 BEGIN
-    EXECUTE format('SELECT max(pgh_id) FROM %s', pghistory._table_name(event_table)) INTO last_id;
+    -- a table that its owner made a view of would run what he put there
+    IF (SELECT relkind IN ('r', 'p') FROM pg_class WHERE oid = event_table) THEN
+        EXECUTE format('SELECT max(pgh_id) FROM %s', pghistory._table_name(event_table)) INTO last_id;
+    END IF;
     RETURN COALESCE(last_id, 0);
 END
 $function$;

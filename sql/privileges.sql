@@ -64,9 +64,10 @@ GRANT EXECUTE ON FUNCTION  -- conditions.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- event_table.sql
-    pghistory._event_columns, pghistory._type_text, pghistory._copy_storage, pghistory._refuse_change,
-    pghistory._set_append_only, pghistory._set_foreign_key, pghistory._create_event_indexes,
-    pghistory._create_event_table, pghistory._misfit, pghistory._parsed_event_table, pghistory._tracked_fields
+    pghistory._execute_as_owner, pghistory._event_columns, pghistory._type_text, pghistory._copy_storage,
+    pghistory._refuse_change, pghistory._set_append_only, pghistory._set_foreign_key,
+    pghistory._create_event_indexes, pghistory._create_event_table, pghistory._misfit,
+    pghistory._parsed_event_table, pghistory._tracked_fields
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- templates.sql
@@ -83,10 +84,10 @@ GRANT EXECUTE ON FUNCTION  -- triggers.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
-    pghistory._execute_as_owner, pghistory._set_aside, pghistory._retype_column, pghistory._ensure_column,
-    pghistory._rename_columns, pghistory._current_names, pghistory._last_event, pghistory._follow_columns,
-    pghistory._follow_key, pghistory._fill_key, pghistory._condition_renames, pghistory._column_numbers,
-    pghistory._follow_trackers, pghistory._follow_event_table, pghistory._follow_table
+    pghistory._set_aside, pghistory._retype_column, pghistory._ensure_column, pghistory._rename_columns,
+    pghistory._current_names, pghistory._last_event, pghistory._follow_columns, pghistory._follow_key,
+    pghistory._fill_key, pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
+    pghistory._follow_event_table, pghistory._follow_table
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- track.sql

@@ -91,8 +91,8 @@ BEGIN
            AND NOT EXISTS (SELECT FROM pg_attribute
                             WHERE attrelid = event_table AND attname = c.name AND NOT attisdropped)
     LOOP
-        EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', pghistory._table_name(event_table), missing.name,
-                       pghistory._type_text(missing.type_id, missing.type_modifier, missing.collation_id));
+        PERFORM pghistory._ensure_column(
+            event_table, missing.name, missing.type_id, missing.type_modifier, missing.collation_id);
         PERFORM pghistory._copy_storage(event_table, missing.name, "table", missing.source);
     END LOOP;
 END
@@ -144,12 +144,14 @@ BEGIN
                        OR pghistory._table_name(e."table") IS NULL
                           AND format('%I.%I', e.table_schema, e.table_name)
                               = pghistory._table_name(_find_event_table."table")))
-       AND (present IS NOT NULL OR NOT EXISTS (
-            SELECT FROM pghistory.tracker AS t
-             WHERE t.event_table = found_table AND t."table" = _find_event_table."table"))
     THEN
         PERFORM pghistory._follow_event_table("table", found_table);
-        PERFORM pghistory._add_missing_columns("table", found_table, tracked, obj_key, context);
+        -- Another tracker's gets no columns for this one.
+        IF present IS NOT NULL
+           OR NOT EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = found_table)
+        THEN
+            PERFORM pghistory._add_missing_columns("table", found_table, tracked, obj_key, context);
+        END IF;
     END IF;
     problem := pghistory._misfit(found_table, "table", tracked, obj_key, context);
     IF problem IS NULL THEN
@@ -396,7 +398,8 @@ BEGIN
         EXECUTE format('DROP TABLE %s', relation);
     ELSE
         PERFORM pghistory._set_append_only(event_table, false);
-        EXECUTE format('DELETE FROM %s WHERE pgh_label = $1', relation) USING label;
+        PERFORM pghistory._execute_as_owner(event_table, format(
+            'DELETE FROM %s WHERE pgh_label = %L', relation, label));
         PERFORM pghistory._set_append_only(event_table, append_only);
     END IF;
 END
