@@ -24,7 +24,8 @@ BEGIN
         -- as a restore makes it, can be taken over; one that holds something may have been prepared for us.
         IF EXISTS (SELECT FROM pg_catalog.pg_depend
                    WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
-                     AND refobjid = 'pghistory'::pg_catalog.regnamespace)
+                     AND refobjid = 'pghistory'::pg_catalog.regnamespace
+                     AND classid <> 'pg_catalog.pg_extension'::pg_catalog.regclass)
         THEN
             RAISE EXCEPTION 'schema "pghistory" belongs to role "%" and is not empty',
                     schema_owner::pg_catalog.regrole
@@ -1025,6 +1026,7 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege',
                   HINT = 'Only its owner decides what is recorded about a table.';
     ELSIF NEW.event_table IS NOT NULL
+          AND NOT (NEW.action = 'forget event table' AND pghistory._owner(NEW.event_table) IS NULL)
           AND NOT COALESCE(pg_has_role(pghistory._owner(NEW.event_table), 'USAGE'), false)
     THEN
         RAISE EXCEPTION 'must be owner of event table %', NEW.event_table

@@ -33,6 +33,7 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege',
                   HINT = 'Only its owner decides what is recorded about a table.';
     ELSIF NEW.event_table IS NOT NULL
+          AND NOT (NEW.action = 'forget event table' AND pghistory._owner(NEW.event_table) IS NULL)
           AND NOT COALESCE(pg_has_role(pghistory._owner(NEW.event_table), 'USAGE'), false)
     THEN
         RAISE EXCEPTION 'must be owner of event table %', NEW.event_table

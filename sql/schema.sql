@@ -15,7 +15,8 @@ BEGIN
         -- as a restore makes it, can be taken over; one that holds something may have been prepared for us.
         IF EXISTS (SELECT FROM pg_catalog.pg_depend
                    WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
-                     AND refobjid = 'pghistory'::pg_catalog.regnamespace)
+                     AND refobjid = 'pghistory'::pg_catalog.regnamespace
+                     AND classid <> 'pg_catalog.pg_extension'::pg_catalog.regclass)
         THEN
             RAISE EXCEPTION 'schema "pghistory" belongs to role "%" and is not empty',
                     schema_owner::pg_catalog.regrole
