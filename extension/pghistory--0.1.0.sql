@@ -362,6 +362,83 @@ CREATE FUNCTION pghistory._origin("table" regclass)
 AS $function$
     SELECT format('%s/%s', system_identifier, "table"::oid) FROM pg_control_system()
 $function$;
+-- Whose code would run? Rewriting an event table evaluates casts, checks and generated columns that its owner chose,
+-- and what he chose can do anything that the current user can, whatever role it is switched to: it may change settings
+-- under the feet of its caller. So where the current user is not the owner, only PostgreSQL's own code and that of
+-- superusers is evaluated; what needs more is left to the owner, or done without.
+
+-- Is the table the current user's own, or a superuser's?
+CREATE FUNCTION pghistory._is_trusted("table" regclass)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT rolname = current_user OR rolsuper FROM pg_roles WHERE oid = pghistory._owner("table")
+$function$;
+
+-- May the event table be rewritten by the current user?
+CREATE FUNCTION pghistory._may_rewrite("table" regclass)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT pghistory._is_trusted("table")
+        OR NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = "table" AND contype IN ('c', 'x'))
+           AND NOT EXISTS (SELECT FROM pg_attribute
+                            WHERE attrelid = "table" AND attgenerated <> '' AND NOT attisdropped)
+           AND (SELECT relkind IN ('r', 'p') FROM pg_class WHERE oid = "table")
+$function$;
+
+-- Do reading and writing values of this type run nobody's code but PostgreSQL's and superusers'? Base types are made
+-- by superusers only; a domain may have checks.
+CREATE FUNCTION pghistory._is_harmless_type(type_id oid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this pg_type;
+BEGIN
+    SELECT * INTO this FROM pg_type WHERE oid = type_id;
+    RETURN CASE
+           WHEN this.typcategory = 'A' AND this.typelem <> 0 THEN pghistory._is_harmless_type(this.typelem)
+           WHEN this.typtype IN ('b', 'e', 'r', 'm') THEN true
+           WHEN this.typtype = 'd' THEN
+                pghistory._is_harmless_type(this.typbasetype)
+                AND NOT EXISTS (SELECT FROM pg_constraint WHERE contypid = type_id AND contype = 'c')
+           WHEN this.typtype = 'c' THEN
+                NOT EXISTS (SELECT FROM pg_attribute
+                             WHERE attrelid = this.typrelid AND attnum > 0 AND NOT attisdropped
+                               AND NOT pghistory._is_harmless_type(atttypid))
+           ELSE false
+           END;
+END
+$function$;
+
+-- Does casting from the one type to the other?
+CREATE FUNCTION pghistory._is_harmless_cast(from_type oid, to_type oid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    WITH made_of(from_id, to_id) AS (
+        SELECT (pghistory._base_type(from_type, -1)).type_id, (pghistory._base_type(to_type, -1)).type_id
+    )
+    SELECT pghistory._is_harmless_type(from_type) AND pghistory._is_harmless_type(to_type)
+       AND NOT EXISTS (
+           SELECT FROM made_of AS m
+                       JOIN pg_type AS f ON f.oid = m.from_id
+                       JOIN pg_type AS t ON t.oid = m.to_id
+                       JOIN pg_cast AS c ON c.castsource IN (from_type, f.oid, f.typelem)
+                                        AND c.casttarget IN (to_type, t.oid, t.typelem)
+                       JOIN pg_proc AS p ON p.oid = c.castfunc
+                       JOIN pg_roles AS r ON r.oid = p.proowner
+            WHERE NOT r.rolsuper)
+$function$;
 -- The names we give to things.
 
 -- A name that fits: what is too long loses its end to a digest of the whole, so that no two become one.
@@ -1765,35 +1842,6 @@ AS $function$
 $function$;
 -- Event tables: what they consist of, making them, and taking over one that is there.
 
--- Runs PL/pgSQL statements on an event table with the rights of its owner. Rewriting a table runs code that its
--- owner chose: casts, checks, generated columns. A superuser must not run that as himself.
-CREATE FUNCTION pghistory._execute_as_owner(event_table regclass, statements text)
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-DECLARE
-    owner CONSTANT regrole := pghistory._owner(event_table);
-    function text;
-BEGIN
-    IF owner = current_user::regrole OR NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
-        EXECUTE format('DO %L', format('BEGIN %s; END', statements));
-        RETURN;
-    END IF;
-    -- Nobody else sees this function: it is gone before the transaction ends.
-    SELECT format('%I.%I()', n.nspname, '!pghistory ' || gen_random_uuid())
-      INTO function
-      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = event_table;
-    EXECUTE format('CREATE FUNCTION %s RETURNS void LANGUAGE plpgsql SECURITY DEFINER '
-                   'SET search_path TO ''pg_catalog'', ''pg_temp'' AS %L',
-                   function, format('BEGIN %s; END', statements));
-    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
-    EXECUTE format('ALTER FUNCTION %s OWNER TO %s', function, owner);
-    EXECUTE format('SELECT %s', function);
-    EXECUTE format('DROP FUNCTION %s', function);
-END
-$function$;
-
 -- The columns of an event table, in order. `source` is the tracked column that one holds, if any; one that is not
 -- `required` may be missing from a table that is taken over.
 CREATE FUNCTION pghistory._event_columns(
@@ -1965,13 +2013,13 @@ BEGIN
         EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', relation, foreign_key);
     END IF;
     IF obj_fk IS NOT NULL THEN
-        PERFORM pghistory._execute_as_owner(event_table, format(
+        EXECUTE format(
             'ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%s) REFERENCES %s (%s) ON UPDATE CASCADE ON DELETE %s',
             relation, foreign_key,
             (SELECT string_agg(quote_ident(field), ', ') FROM unnest(pghistory._object_columns(obj_key)) AS field),
             pghistory._table_name("table"),
             (SELECT string_agg(quote_ident(field), ', ') FROM unnest(obj_key) AS field),
-            CASE obj_fk WHEN 'cascade' THEN 'CASCADE' WHEN 'set null' THEN 'SET NULL' ELSE 'RESTRICT' END));
+            CASE obj_fk WHEN 'cascade' THEN 'CASCADE' WHEN 'set null' THEN 'SET NULL' ELSE 'RESTRICT' END);
     END IF;
 END
 $function$;
@@ -2892,47 +2940,8 @@ BEGIN
 END
 $function$;
 
--- Makes a column of an event table be of another type. Values that cannot become it, or would not be the same any
--- more, stay beside it in a column of the old type.
-CREATE FUNCTION pghistory._retype_column(event_table regclass, field name, type_text text)
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-DECLARE
-    relation CONSTANT text := pghistory._table_name(event_table);
-    old_type text;
-    plain_type CONSTANT text := regexp_replace(type_text, ' COLLATE .*$', '');
-    kept_name name;
-BEGIN
-    SELECT format_type(atttypid, atttypmod)
-      INTO old_type
-      FROM pg_attribute WHERE attrelid = event_table AND attname = field;
-    BEGIN
-        -- Fails, and changes nothing, if a value would not come back as it was.
-        PERFORM pghistory._execute_as_owner(event_table, format(
-            'IF EXISTS (SELECT FROM %1$s WHERE %2$I::%3$s::%4$s::text IS DISTINCT FROM %2$I::text) THEN '
-            'RAISE EXCEPTION USING ERRCODE = ''22000'', '
-            'MESSAGE = ''values would change'', HINT = ''They are kept.''; END IF; '
-            'ALTER TABLE %1$s ALTER COLUMN %2$I TYPE %5$s USING %2$I::%3$s',
-            relation, field, plain_type, old_type, type_text));
-        RETURN;
-    EXCEPTION WHEN OTHERS THEN
-        kept_name := pghistory._set_aside(event_table, field);
-        PERFORM pghistory._execute_as_owner(event_table, format(
-            'ALTER TABLE %s ADD COLUMN %I %s', relation, field, type_text));
-    END;
-    BEGIN
-        PERFORM pghistory._set_append_only(event_table, false);
-        PERFORM pghistory._execute_as_owner(event_table, format(
-            'UPDATE %s SET %I = %I::%s', relation, field, kept_name, plain_type));
-    EXCEPTION WHEN OTHERS THEN
-        NULL;  -- not all of them can be cast: they are in the column beside it
-    END;
-END
-$function$;
-
--- Sees to it that an event table has a column of this name and type.
+-- Sees to it that an event table has a column of this name and type. Adding one of a domain with checks evaluates
+-- them: if they are somebody else's, its base type does.
 CREATE FUNCTION pghistory._ensure_column(
     event_table regclass, field name, type_id oid, type_modifier integer, collation_id oid)
  RETURNS void
@@ -2947,9 +2956,66 @@ BEGIN
     THEN
         PERFORM pghistory._set_aside(event_table, field);
     END IF;
-    PERFORM pghistory._execute_as_owner(event_table, format(
-        'ALTER TABLE %s ADD COLUMN %I %s', pghistory._table_name(event_table), field,
-        pghistory._type_text(type_id, type_modifier, collation_id)));
+    IF NOT pghistory._is_trusted(event_table) AND NOT pghistory._is_harmless_type(type_id) THEN
+        SELECT b.type_id, b.type_modifier INTO type_id, type_modifier
+          FROM pghistory._base_type(_ensure_column.type_id, _ensure_column.type_modifier) AS b;
+    END IF;
+    EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', pghistory._table_name(event_table), field,
+                   pghistory._type_text(type_id, type_modifier, collation_id));
+END
+$function$;
+
+-- Makes a column of an event table be of another type. Values that cannot become it, or would not be the same any
+-- more, stay beside it in a column of the old type.
+CREATE FUNCTION pghistory._retype_column(
+    event_table regclass, field name, type_id oid, type_modifier integer, collation_id oid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    relation CONSTANT text := pghistory._table_name(event_table);
+    new_type CONSTANT text := format_type(type_id, type_modifier);
+    old_type text;
+    may_cast boolean;
+    changed boolean;
+    kept_name name;
+BEGIN
+    -- Of a domain, what it is made of: its checks have nothing to say about what was.
+    SELECT format_type(b.type_id, b.type_modifier),
+           pghistory._is_trusted(event_table)
+           OR pghistory._may_rewrite(event_table)
+              AND pghistory._is_harmless_cast(b.type_id, _retype_column.type_id)
+              AND pghistory._is_harmless_cast(_retype_column.type_id, b.type_id)
+              AND pghistory._is_harmless_cast(b.type_id, 'text'::regtype)
+      INTO old_type, may_cast
+      FROM pg_attribute AS a CROSS JOIN LATERAL pghistory._base_type(a.atttypid, a.atttypmod) AS b
+     WHERE a.attrelid = event_table AND a.attname = field;
+    IF may_cast THEN
+        BEGIN
+            EXECUTE format(
+                'SELECT EXISTS (SELECT FROM %1$s WHERE %2$I::%3$s::%4$s::text IS DISTINCT FROM %2$I::text)',
+                relation, field, new_type, old_type)
+               INTO changed;
+            IF NOT changed THEN
+                EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %I::%s', relation, field,
+                               pghistory._type_text(type_id, type_modifier, collation_id), field, new_type);
+                RETURN;
+            END IF;
+        EXCEPTION WHEN OTHERS THEN
+            NULL;  -- then they are kept beside it
+        END;
+    END IF;
+    kept_name := pghistory._set_aside(event_table, field);
+    PERFORM pghistory._ensure_column(event_table, field, type_id, type_modifier, collation_id);
+    IF may_cast THEN
+        BEGIN
+            EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %I::%s', relation, field,
+                           pghistory._type_text(type_id, type_modifier, collation_id), kept_name, new_type);
+        EXCEPTION WHEN OTHERS THEN
+            NULL;  -- not all of them can be cast
+        END;
+    END IF;
 END
 $function$;
 
@@ -3046,8 +3112,8 @@ BEGIN
                JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = m.column_name
          WHERE NOT pghistory._holds(event_table, m.column_name, t.type_id, t.type_modifier, c.collation_id)
     LOOP
-        PERFORM pghistory._retype_column(event_table, this.column_name,
-                                         pghistory._type_text(this.type_id, this.type_modifier, this.collation_id));
+        PERFORM pghistory._retype_column(
+            event_table, this.column_name, this.type_id, this.type_modifier, this.collation_id);
         PERFORM pghistory._copy_storage(event_table, this.column_name, "table", this.name);
         retyped := true;
     END LOOP;
@@ -3081,6 +3147,35 @@ BEGIN
 
     INSERT INTO pghistory._request VALUES ('save columns', "table", event_table, mapped);
     RETURN retyped;
+END
+$function$;
+
+-- Events of another key: they know it if they hold its columns.
+CREATE FUNCTION pghistory._fill_key("table" regclass, event_table regclass, obj_key name[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this record;
+BEGIN
+    IF NOT pghistory._may_rewrite(event_table)
+       OR EXISTS (SELECT FROM unnest(obj_key) AS k(field)
+                   WHERE NOT EXISTS (SELECT FROM pghistory.event_column AS m
+                                      WHERE m.event_table = _fill_key.event_table AND m.table_column_name = k.field))
+    THEN
+        RETURN;
+    END IF;
+    FOR this IN
+        SELECT k.held, m.column_name, format_type(a.atttypid, a.atttypmod) AS type_text
+          FROM unnest(obj_key, pghistory._object_columns(obj_key)) AS k(field, held)
+               JOIN pghistory.event_column AS m
+                 ON m.event_table = _fill_key.event_table AND m.table_column_name = k.field
+               JOIN pg_attribute AS a ON a.attrelid = m.event_table AND a.attname = k.held
+    LOOP
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %I', pghistory._table_name(event_table),
+                       this.held, this.type_text, this.column_name);
+    END LOOP;
 END
 $function$;
 
@@ -3123,8 +3218,7 @@ BEGIN
                AND NOT pghistory._holds(event_table, c.name, c.type_id, c.type_modifier, c.collation_id)
         LOOP
             PERFORM pghistory._retype_column(
-                event_table, this.name,
-                pghistory._type_text(this.type_id, this.type_modifier, this.collation_id));
+                event_table, this.name, this.type_id, this.type_modifier, this.collation_id);
         END LOOP;
     ELSE
         -- Another key: the columns of the old one step aside.
@@ -3147,7 +3241,6 @@ BEGIN
     END LOOP;
     IF fresh THEN
         PERFORM pghistory._create_event_indexes(event_table, "table", wanted, 'none');
-        -- Events know the columns of the new key if they hold them.
         PERFORM pghistory._fill_key("table", event_table, wanted);
     END IF;
 
@@ -3158,28 +3251,6 @@ BEGIN
         'obj_key_numbers', ARRAY(SELECT c.number FROM unnest(wanted) WITH ORDINALITY AS k(field, place)
                                         JOIN pghistory._columns("table") AS c ON c.name = k.field
                                   ORDER BY k.place)));
-END
-$function$;
-
-CREATE FUNCTION pghistory._fill_key("table" regclass, event_table regclass, obj_key name[])
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-DECLARE
-    assignments text;
-    known bigint;
-BEGIN
-    SELECT string_agg(format('%I = %I', k.field, m.column_name), ', '), count(*)
-      INTO assignments, known
-      FROM unnest(obj_key, pghistory._object_columns(obj_key)) AS k(source, field)
-           JOIN pghistory.event_column AS m
-             ON m.event_table = _fill_key.event_table AND m.table_column_name = k.source;
-    IF known = cardinality(obj_key) THEN
-        PERFORM pghistory._set_append_only(event_table, false);
-        PERFORM pghistory._execute_as_owner(event_table, format(
-            'UPDATE %s SET %s', pghistory._table_name(event_table), assignments));
-    END IF;
 END
 $function$;
 
@@ -3700,9 +3771,16 @@ BEGIN
         INSERT INTO pghistory._request VALUES ('forget event table', "table", event_table);
         EXECUTE format('DROP TABLE %s', relation);
     ELSE
+        IF NOT pghistory._is_trusted(event_table)
+           AND EXISTS (SELECT FROM pg_trigger WHERE tgrelid = event_table AND NOT tgisinternal
+                                                AND tgname <> '!pghistory append-only')
+        THEN
+            RAISE EXCEPTION 'deleting events of % would run the triggers of another role', relation
+                USING ERRCODE = 'insufficient_privilege',
+                      HINT = format('Let role %s call untrack().', pghistory._owner(event_table));
+        END IF;
         PERFORM pghistory._set_append_only(event_table, false);
-        PERFORM pghistory._execute_as_owner(event_table, format(
-            'DELETE FROM %s WHERE pgh_label = %L', relation, label));
+        EXECUTE format('DELETE FROM %s WHERE pgh_label = $1', relation) USING label;
         PERFORM pghistory._set_append_only(event_table, append_only);
     END IF;
 END
@@ -4286,10 +4364,13 @@ BEGIN
                          AND NOT EXISTS (SELECT FROM pghistory.event_column AS c
                                           WHERE c.event_table = e.event_table AND c.column_name = a.attname)
                END
+           AND pghistory._may_rewrite(e.event_table)
+           AND (pghistory._is_trusted(e.event_table)
+                OR tag = 'ALTER DOMAIN'
+                OR pghistory._is_harmless_cast(a.atttypid, 'text'::regtype))
     LOOP
-        PERFORM pghistory._execute_as_owner(held.event_table, format(
-            'ALTER TABLE %s ALTER COLUMN %I TYPE %s',
-            pghistory._table_name(held.event_table), held.attname, held.type_text));
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s', pghistory._table_name(held.event_table),
+                       held.attname, held.type_text);
     END LOOP;
 END
 $function$;
@@ -4530,6 +4611,10 @@ GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
+GRANT EXECUTE ON FUNCTION  -- trust.sql
+    pghistory._is_trusted, pghistory._may_rewrite, pghistory._is_harmless_type, pghistory._is_harmless_cast
+    TO PUBLIC;
+
 GRANT EXECUTE ON FUNCTION  -- names.sql
     pghistory._fitting_name, pghistory._event_table_name, pghistory._object_columns, pghistory._other_key_columns,
     pghistory._is_reserved_name, pghistory._trigger_function_name, pghistory._trigger_name, pghistory._wrapped
@@ -4564,10 +4649,9 @@ GRANT EXECUTE ON FUNCTION  -- conditions.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- event_table.sql
-    pghistory._execute_as_owner, pghistory._event_columns, pghistory._type_text, pghistory._copy_storage,
-    pghistory._refuse_change, pghistory._set_append_only, pghistory._set_foreign_key,
-    pghistory._create_event_indexes, pghistory._create_event_table, pghistory._misfit,
-    pghistory._parsed_event_table, pghistory._tracked_fields
+    pghistory._event_columns, pghistory._type_text, pghistory._copy_storage, pghistory._refuse_change,
+    pghistory._set_append_only, pghistory._set_foreign_key, pghistory._create_event_indexes,
+    pghistory._create_event_table, pghistory._misfit, pghistory._parsed_event_table, pghistory._tracked_fields
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- templates.sql
@@ -4584,9 +4668,9 @@ GRANT EXECUTE ON FUNCTION  -- triggers.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
-    pghistory._set_aside, pghistory._retype_column, pghistory._ensure_column, pghistory._rename_columns,
-    pghistory._current_names, pghistory._last_event, pghistory._follow_columns, pghistory._follow_key,
-    pghistory._fill_key, pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
+    pghistory._set_aside, pghistory._ensure_column, pghistory._retype_column, pghistory._rename_columns,
+    pghistory._current_names, pghistory._last_event, pghistory._follow_columns, pghistory._fill_key,
+    pghistory._follow_key, pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
     pghistory._follow_event_table, pghistory._follow_table
     TO PUBLIC;
 

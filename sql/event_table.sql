@@ -1,34 +1,5 @@
 -- Event tables: what they consist of, making them, and taking over one that is there.
 
--- Runs PL/pgSQL statements on an event table with the rights of its owner. Rewriting a table runs code that its
--- owner chose: casts, checks, generated columns. A superuser must not run that as himself.
-CREATE OR REPLACE FUNCTION pghistory._execute_as_owner(event_table regclass, statements text)
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-DECLARE
-    owner CONSTANT regrole := pghistory._owner(event_table);
-    function text;
-BEGIN
-    IF owner = current_user::regrole OR NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
-        EXECUTE format('DO %L', format('BEGIN %s; END', statements));
-        RETURN;
-    END IF;
-    -- Nobody else sees this function: it is gone before the transaction ends.
-    SELECT format('%I.%I()', n.nspname, '!pghistory ' || gen_random_uuid())
-      INTO function
-      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = event_table;
-    EXECUTE format('CREATE FUNCTION %s RETURNS void LANGUAGE plpgsql SECURITY DEFINER '
-                   'SET search_path TO ''pg_catalog'', ''pg_temp'' AS %L',
-                   function, format('BEGIN %s; END', statements));
-    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
-    EXECUTE format('ALTER FUNCTION %s OWNER TO %s', function, owner);
-    EXECUTE format('SELECT %s', function);
-    EXECUTE format('DROP FUNCTION %s', function);
-END
-$function$;
-
 -- The columns of an event table, in order. `source` is the tracked column that one holds, if any; one that is not
 -- `required` may be missing from a table that is taken over.
 CREATE OR REPLACE FUNCTION pghistory._event_columns(
@@ -200,13 +171,13 @@ BEGIN
         EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', relation, foreign_key);
     END IF;
     IF obj_fk IS NOT NULL THEN
-        PERFORM pghistory._execute_as_owner(event_table, format(
+        EXECUTE format(
             'ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%s) REFERENCES %s (%s) ON UPDATE CASCADE ON DELETE %s',
             relation, foreign_key,
             (SELECT string_agg(quote_ident(field), ', ') FROM unnest(pghistory._object_columns(obj_key)) AS field),
             pghistory._table_name("table"),
             (SELECT string_agg(quote_ident(field), ', ') FROM unnest(obj_key) AS field),
-            CASE obj_fk WHEN 'cascade' THEN 'CASCADE' WHEN 'set null' THEN 'SET NULL' ELSE 'RESTRICT' END));
+            CASE obj_fk WHEN 'cascade' THEN 'CASCADE' WHEN 'set null' THEN 'SET NULL' ELSE 'RESTRICT' END);
     END IF;
 END
 $function$;

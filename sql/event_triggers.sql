@@ -89,10 +89,13 @@ BEGIN
                          AND NOT EXISTS (SELECT FROM pghistory.event_column AS c
                                           WHERE c.event_table = e.event_table AND c.column_name = a.attname)
                END
+           AND pghistory._may_rewrite(e.event_table)
+           AND (pghistory._is_trusted(e.event_table)
+                OR tag = 'ALTER DOMAIN'
+                OR pghistory._is_harmless_cast(a.atttypid, 'text'::regtype))
     LOOP
-        PERFORM pghistory._execute_as_owner(held.event_table, format(
-            'ALTER TABLE %s ALTER COLUMN %I TYPE %s',
-            pghistory._table_name(held.event_table), held.attname, held.type_text));
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s', pghistory._table_name(held.event_table),
+                       held.attname, held.type_text);
     END LOOP;
 END
 $function$;

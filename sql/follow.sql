@@ -19,47 +19,8 @@ BEGIN
 END
 $function$;
 
--- Makes a column of an event table be of another type. Values that cannot become it, or would not be the same any
--- more, stay beside it in a column of the old type.
-CREATE OR REPLACE FUNCTION pghistory._retype_column(event_table regclass, field name, type_text text)
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-DECLARE
-    relation CONSTANT text := pghistory._table_name(event_table);
-    old_type text;
-    plain_type CONSTANT text := regexp_replace(type_text, ' COLLATE .*$', '');
-    kept_name name;
-BEGIN
-    SELECT format_type(atttypid, atttypmod)
-      INTO old_type
-      FROM pg_attribute WHERE attrelid = event_table AND attname = field;
-    BEGIN
-        -- Fails, and changes nothing, if a value would not come back as it was.
-        PERFORM pghistory._execute_as_owner(event_table, format(
-            'IF EXISTS (SELECT FROM %1$s WHERE %2$I::%3$s::%4$s::text IS DISTINCT FROM %2$I::text) THEN '
-            'RAISE EXCEPTION USING ERRCODE = ''22000'', '
-            'MESSAGE = ''values would change'', HINT = ''They are kept.''; END IF; '
-            'ALTER TABLE %1$s ALTER COLUMN %2$I TYPE %5$s USING %2$I::%3$s',
-            relation, field, plain_type, old_type, type_text));
-        RETURN;
-    EXCEPTION WHEN OTHERS THEN
-        kept_name := pghistory._set_aside(event_table, field);
-        PERFORM pghistory._execute_as_owner(event_table, format(
-            'ALTER TABLE %s ADD COLUMN %I %s', relation, field, type_text));
-    END;
-    BEGIN
-        PERFORM pghistory._set_append_only(event_table, false);
-        PERFORM pghistory._execute_as_owner(event_table, format(
-            'UPDATE %s SET %I = %I::%s', relation, field, kept_name, plain_type));
-    EXCEPTION WHEN OTHERS THEN
-        NULL;  -- not all of them can be cast: they are in the column beside it
-    END;
-END
-$function$;
-
--- Sees to it that an event table has a column of this name and type.
+-- Sees to it that an event table has a column of this name and type. Adding one of a domain with checks evaluates
+-- them: if they are somebody else's, its base type does.
 CREATE OR REPLACE FUNCTION pghistory._ensure_column(
     event_table regclass, field name, type_id oid, type_modifier integer, collation_id oid)
  RETURNS void
@@ -74,9 +35,66 @@ BEGIN
     THEN
         PERFORM pghistory._set_aside(event_table, field);
     END IF;
-    PERFORM pghistory._execute_as_owner(event_table, format(
-        'ALTER TABLE %s ADD COLUMN %I %s', pghistory._table_name(event_table), field,
-        pghistory._type_text(type_id, type_modifier, collation_id)));
+    IF NOT pghistory._is_trusted(event_table) AND NOT pghistory._is_harmless_type(type_id) THEN
+        SELECT b.type_id, b.type_modifier INTO type_id, type_modifier
+          FROM pghistory._base_type(_ensure_column.type_id, _ensure_column.type_modifier) AS b;
+    END IF;
+    EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', pghistory._table_name(event_table), field,
+                   pghistory._type_text(type_id, type_modifier, collation_id));
+END
+$function$;
+
+-- Makes a column of an event table be of another type. Values that cannot become it, or would not be the same any
+-- more, stay beside it in a column of the old type.
+CREATE OR REPLACE FUNCTION pghistory._retype_column(
+    event_table regclass, field name, type_id oid, type_modifier integer, collation_id oid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    relation CONSTANT text := pghistory._table_name(event_table);
+    new_type CONSTANT text := format_type(type_id, type_modifier);
+    old_type text;
+    may_cast boolean;
+    changed boolean;
+    kept_name name;
+BEGIN
+    -- Of a domain, what it is made of: its checks have nothing to say about what was.
+    SELECT format_type(b.type_id, b.type_modifier),
+           pghistory._is_trusted(event_table)
+           OR pghistory._may_rewrite(event_table)
+              AND pghistory._is_harmless_cast(b.type_id, _retype_column.type_id)
+              AND pghistory._is_harmless_cast(_retype_column.type_id, b.type_id)
+              AND pghistory._is_harmless_cast(b.type_id, 'text'::regtype)
+      INTO old_type, may_cast
+      FROM pg_attribute AS a CROSS JOIN LATERAL pghistory._base_type(a.atttypid, a.atttypmod) AS b
+     WHERE a.attrelid = event_table AND a.attname = field;
+    IF may_cast THEN
+        BEGIN
+            EXECUTE format(
+                'SELECT EXISTS (SELECT FROM %1$s WHERE %2$I::%3$s::%4$s::text IS DISTINCT FROM %2$I::text)',
+                relation, field, new_type, old_type)
+               INTO changed;
+            IF NOT changed THEN
+                EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %I::%s', relation, field,
+                               pghistory._type_text(type_id, type_modifier, collation_id), field, new_type);
+                RETURN;
+            END IF;
+        EXCEPTION WHEN OTHERS THEN
+            NULL;  -- then they are kept beside it
+        END;
+    END IF;
+    kept_name := pghistory._set_aside(event_table, field);
+    PERFORM pghistory._ensure_column(event_table, field, type_id, type_modifier, collation_id);
+    IF may_cast THEN
+        BEGIN
+            EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %I::%s', relation, field,
+                           pghistory._type_text(type_id, type_modifier, collation_id), kept_name, new_type);
+        EXCEPTION WHEN OTHERS THEN
+            NULL;  -- not all of them can be cast
+        END;
+    END IF;
 END
 $function$;
 
@@ -173,8 +191,8 @@ BEGIN
                JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = m.column_name
          WHERE NOT pghistory._holds(event_table, m.column_name, t.type_id, t.type_modifier, c.collation_id)
     LOOP
-        PERFORM pghistory._retype_column(event_table, this.column_name,
-                                         pghistory._type_text(this.type_id, this.type_modifier, this.collation_id));
+        PERFORM pghistory._retype_column(
+            event_table, this.column_name, this.type_id, this.type_modifier, this.collation_id);
         PERFORM pghistory._copy_storage(event_table, this.column_name, "table", this.name);
         retyped := true;
     END LOOP;
@@ -208,6 +226,35 @@ BEGIN
 
     INSERT INTO pghistory._request VALUES ('save columns', "table", event_table, mapped);
     RETURN retyped;
+END
+$function$;
+
+-- Events of another key: they know it if they hold its columns.
+CREATE OR REPLACE FUNCTION pghistory._fill_key("table" regclass, event_table regclass, obj_key name[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this record;
+BEGIN
+    IF NOT pghistory._may_rewrite(event_table)
+       OR EXISTS (SELECT FROM unnest(obj_key) AS k(field)
+                   WHERE NOT EXISTS (SELECT FROM pghistory.event_column AS m
+                                      WHERE m.event_table = _fill_key.event_table AND m.table_column_name = k.field))
+    THEN
+        RETURN;
+    END IF;
+    FOR this IN
+        SELECT k.held, m.column_name, format_type(a.atttypid, a.atttypmod) AS type_text
+          FROM unnest(obj_key, pghistory._object_columns(obj_key)) AS k(field, held)
+               JOIN pghistory.event_column AS m
+                 ON m.event_table = _fill_key.event_table AND m.table_column_name = k.field
+               JOIN pg_attribute AS a ON a.attrelid = m.event_table AND a.attname = k.held
+    LOOP
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %I', pghistory._table_name(event_table),
+                       this.held, this.type_text, this.column_name);
+    END LOOP;
 END
 $function$;
 
@@ -250,8 +297,7 @@ BEGIN
                AND NOT pghistory._holds(event_table, c.name, c.type_id, c.type_modifier, c.collation_id)
         LOOP
             PERFORM pghistory._retype_column(
-                event_table, this.name,
-                pghistory._type_text(this.type_id, this.type_modifier, this.collation_id));
+                event_table, this.name, this.type_id, this.type_modifier, this.collation_id);
         END LOOP;
     ELSE
         -- Another key: the columns of the old one step aside.
@@ -274,7 +320,6 @@ BEGIN
     END LOOP;
     IF fresh THEN
         PERFORM pghistory._create_event_indexes(event_table, "table", wanted, 'none');
-        -- Events know the columns of the new key if they hold them.
         PERFORM pghistory._fill_key("table", event_table, wanted);
     END IF;
 
@@ -285,28 +330,6 @@ BEGIN
         'obj_key_numbers', ARRAY(SELECT c.number FROM unnest(wanted) WITH ORDINALITY AS k(field, place)
                                         JOIN pghistory._columns("table") AS c ON c.name = k.field
                                   ORDER BY k.place)));
-END
-$function$;
-
-CREATE OR REPLACE FUNCTION pghistory._fill_key("table" regclass, event_table regclass, obj_key name[])
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-DECLARE
-    assignments text;
-    known bigint;
-BEGIN
-    SELECT string_agg(format('%I = %I', k.field, m.column_name), ', '), count(*)
-      INTO assignments, known
-      FROM unnest(obj_key, pghistory._object_columns(obj_key)) AS k(source, field)
-           JOIN pghistory.event_column AS m
-             ON m.event_table = _fill_key.event_table AND m.table_column_name = k.source;
-    IF known = cardinality(obj_key) THEN
-        PERFORM pghistory._set_append_only(event_table, false);
-        PERFORM pghistory._execute_as_owner(event_table, format(
-            'UPDATE %s SET %s', pghistory._table_name(event_table), assignments));
-    END IF;
 END
 $function$;
 

@@ -7,6 +7,7 @@
 -- the ground
 \ir schema.sql
 \ir catalog.sql
+\ir trust.sql
 \ir names.sql
 
 -- what outlives the code; who and why; the one door to the registry

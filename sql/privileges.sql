@@ -30,6 +30,10 @@ GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
+GRANT EXECUTE ON FUNCTION  -- trust.sql
+    pghistory._is_trusted, pghistory._may_rewrite, pghistory._is_harmless_type, pghistory._is_harmless_cast
+    TO PUBLIC;
+
 GRANT EXECUTE ON FUNCTION  -- names.sql
     pghistory._fitting_name, pghistory._event_table_name, pghistory._object_columns, pghistory._other_key_columns,
     pghistory._is_reserved_name, pghistory._trigger_function_name, pghistory._trigger_name, pghistory._wrapped
@@ -64,10 +68,9 @@ GRANT EXECUTE ON FUNCTION  -- conditions.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- event_table.sql
-    pghistory._execute_as_owner, pghistory._event_columns, pghistory._type_text, pghistory._copy_storage,
-    pghistory._refuse_change, pghistory._set_append_only, pghistory._set_foreign_key,
-    pghistory._create_event_indexes, pghistory._create_event_table, pghistory._misfit,
-    pghistory._parsed_event_table, pghistory._tracked_fields
+    pghistory._event_columns, pghistory._type_text, pghistory._copy_storage, pghistory._refuse_change,
+    pghistory._set_append_only, pghistory._set_foreign_key, pghistory._create_event_indexes,
+    pghistory._create_event_table, pghistory._misfit, pghistory._parsed_event_table, pghistory._tracked_fields
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- templates.sql
@@ -84,9 +87,9 @@ GRANT EXECUTE ON FUNCTION  -- triggers.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
-    pghistory._set_aside, pghistory._retype_column, pghistory._ensure_column, pghistory._rename_columns,
-    pghistory._current_names, pghistory._last_event, pghistory._follow_columns, pghistory._follow_key,
-    pghistory._fill_key, pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
+    pghistory._set_aside, pghistory._ensure_column, pghistory._retype_column, pghistory._rename_columns,
+    pghistory._current_names, pghistory._last_event, pghistory._follow_columns, pghistory._fill_key,
+    pghistory._follow_key, pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
     pghistory._follow_event_table, pghistory._follow_table
     TO PUBLIC;
 

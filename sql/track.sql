@@ -397,9 +397,16 @@ BEGIN
         INSERT INTO pghistory._request VALUES ('forget event table', "table", event_table);
         EXECUTE format('DROP TABLE %s', relation);
     ELSE
+        IF NOT pghistory._is_trusted(event_table)
+           AND EXISTS (SELECT FROM pg_trigger WHERE tgrelid = event_table AND NOT tgisinternal
+                                                AND tgname <> '!pghistory append-only')
+        THEN
+            RAISE EXCEPTION 'deleting events of % would run the triggers of another role', relation
+                USING ERRCODE = 'insufficient_privilege',
+                      HINT = format('Let role %s call untrack().', pghistory._owner(event_table));
+        END IF;
         PERFORM pghistory._set_append_only(event_table, false);
-        PERFORM pghistory._execute_as_owner(event_table, format(
-            'DELETE FROM %s WHERE pgh_label = %L', relation, label));
+        EXECUTE format('DELETE FROM %s WHERE pgh_label = $1', relation) USING label;
         PERFORM pghistory._set_append_only(event_table, append_only);
     END IF;
 END

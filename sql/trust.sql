@@ -1,0 +1,77 @@
+-- Whose code would run? Rewriting an event table evaluates casts, checks and generated columns that its owner chose,
+-- and what he chose can do anything that the current user can, whatever role it is switched to: it may change settings
+-- under the feet of its caller. So where the current user is not the owner, only PostgreSQL's own code and that of
+-- superusers is evaluated; what needs more is left to the owner, or done without.
+
+-- Is the table the current user's own, or a superuser's?
+CREATE OR REPLACE FUNCTION pghistory._is_trusted("table" regclass)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT rolname = current_user OR rolsuper FROM pg_roles WHERE oid = pghistory._owner("table")
+$function$;
+
+-- May the event table be rewritten by the current user?
+CREATE OR REPLACE FUNCTION pghistory._may_rewrite("table" regclass)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT pghistory._is_trusted("table")
+        OR NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = "table" AND contype IN ('c', 'x'))
+           AND NOT EXISTS (SELECT FROM pg_attribute
+                            WHERE attrelid = "table" AND attgenerated <> '' AND NOT attisdropped)
+           AND (SELECT relkind IN ('r', 'p') FROM pg_class WHERE oid = "table")
+$function$;
+
+-- Do reading and writing values of this type run nobody's code but PostgreSQL's and superusers'? Base types are made
+-- by superusers only; a domain may have checks.
+CREATE OR REPLACE FUNCTION pghistory._is_harmless_type(type_id oid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this pg_type;
+BEGIN
+    SELECT * INTO this FROM pg_type WHERE oid = type_id;
+    RETURN CASE
+           WHEN this.typcategory = 'A' AND this.typelem <> 0 THEN pghistory._is_harmless_type(this.typelem)
+           WHEN this.typtype IN ('b', 'e', 'r', 'm') THEN true
+           WHEN this.typtype = 'd' THEN
+                pghistory._is_harmless_type(this.typbasetype)
+                AND NOT EXISTS (SELECT FROM pg_constraint WHERE contypid = type_id AND contype = 'c')
+           WHEN this.typtype = 'c' THEN
+                NOT EXISTS (SELECT FROM pg_attribute
+                             WHERE attrelid = this.typrelid AND attnum > 0 AND NOT attisdropped
+                               AND NOT pghistory._is_harmless_type(atttypid))
+           ELSE false
+           END;
+END
+$function$;
+
+-- Does casting from the one type to the other?
+CREATE OR REPLACE FUNCTION pghistory._is_harmless_cast(from_type oid, to_type oid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    WITH made_of(from_id, to_id) AS (
+        SELECT (pghistory._base_type(from_type, -1)).type_id, (pghistory._base_type(to_type, -1)).type_id
+    )
+    SELECT pghistory._is_harmless_type(from_type) AND pghistory._is_harmless_type(to_type)
+       AND NOT EXISTS (
+           SELECT FROM made_of AS m
+                       JOIN pg_type AS f ON f.oid = m.from_id
+                       JOIN pg_type AS t ON t.oid = m.to_id
+                       JOIN pg_cast AS c ON c.castsource IN (from_type, f.oid, f.typelem)
+                                        AND c.casttarget IN (to_type, t.oid, t.typelem)
+                       JOIN pg_proc AS p ON p.oid = c.castfunc
+                       JOIN pg_roles AS r ON r.oid = p.proowner
+            WHERE NOT r.rolsuper)
+$function$;
