@@ -12,8 +12,12 @@
 -- Bodies name tables that are made on first use; a test checks them all once these are there.
 SET LOCAL check_function_bodies TO off;
 
+-- Installed as plain SQL, this must not read names under the caller's path.
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
 DO $schema$
 DECLARE
+    creator pg_catalog.regrole;
     schema_owner oid := (SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname = 'pghistory');
     this_role oid := (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user);
 BEGIN
@@ -34,6 +38,24 @@ BEGIN
                              'ALTER SCHEMA pghistory OWNER TO CURRENT_USER.';
         END IF;
         ALTER SCHEMA pghistory OWNER TO CURRENT_USER;
+    END IF;
+    -- Whoever could create functions here could put them in the place of ours.
+    FOR creator IN
+        SELECT a.grantee
+          FROM pg_catalog.pg_namespace AS n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS a
+         WHERE n.nspname = 'pghistory' AND a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE CREATE ON SCHEMA pghistory FROM %s',
+                                  CASE WHEN creator = 0::pg_catalog.oid::pg_catalog.regrole THEN 'PUBLIC'
+                                       ELSE creator::pg_catalog.text END);
+    END LOOP;
+    IF EXISTS (SELECT FROM pg_catalog.pg_namespace AS n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS a
+                WHERE n.nspname = 'pghistory' AND a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner
+                  AND a.grantee <> this_role)
+    THEN
+        RAISE EXCEPTION 'other roles may create objects in schema "pghistory"'
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Let the schema''s owner take that from them: REVOKE CREATE ON SCHEMA pghistory FROM ...';
     END IF;
 END
 $schema$;
@@ -90,6 +112,21 @@ BEGIN
       FROM pg_attribute
      WHERE attrelid = "table" AND attnum > 0 AND NOT attisdropped AND attgenerated <> 'v'
      ORDER BY attnum;
+END
+$function$;
+
+-- The last event of an event table, as its sequence knows it: a query would be planned, and what others made to be
+-- evaluated in planning would be. Null where there is no sequence of its own.
+CREATE FUNCTION pghistory._last_event(event_table regclass)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    sequence regclass := pg_get_serial_sequence(pghistory._table_name(event_table), 'pgh_id');
+BEGIN
+    RETURN CASE WHEN sequence IS NOT NULL THEN COALESCE(pg_sequence_last_value(sequence), 0) END;
 END
 $function$;
 
@@ -363,9 +400,9 @@ AS $function$
     SELECT format('%s/%s', system_identifier, "table"::oid) FROM pg_control_system()
 $function$;
 -- Whose code would run? Rewriting an event table evaluates casts, checks and generated columns that its owner chose,
--- and what he chose can do anything that the current user can, whatever role it is switched to: it may change settings
--- under the feet of its caller. So where the current user is not the owner, only PostgreSQL's own code and that of
--- superusers is evaluated; what needs more is left to the owner, or done without.
+-- and what he chose can do anything that the current user can, whatever role it is switched to: it may change
+-- settings under the feet of its caller. So where the current user is not the owner, only PostgreSQL's own code and
+-- that of superusers is evaluated; what needs more is left to the owner, or done without.
 
 -- Is the table the current user's own, or a superuser's?
 CREATE FUNCTION pghistory._is_trusted("table" regclass)
@@ -377,7 +414,8 @@ AS $function$
     SELECT rolname = current_user OR rolsuper FROM pg_roles WHERE oid = pghistory._owner("table")
 $function$;
 
--- May the event table be rewritten by the current user?
+-- May the event table be rewritten and read by the current user? Planning a query evaluates what is constant in index
+-- expressions and in the checks of children, too.
 CREATE FUNCTION pghistory._may_rewrite("table" regclass)
  RETURNS boolean
  LANGUAGE sql
@@ -385,10 +423,15 @@ CREATE FUNCTION pghistory._may_rewrite("table" regclass)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT pghistory._is_trusted("table")
-        OR NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = "table" AND contype IN ('c', 'x'))
+        OR (SELECT relkind = 'r' AND NOT relispartition FROM pg_class WHERE oid = "table")
+           AND NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = "table" AND contype IN ('c', 'x'))
            AND NOT EXISTS (SELECT FROM pg_attribute
                             WHERE attrelid = "table" AND attgenerated <> '' AND NOT attisdropped)
-           AND (SELECT relkind IN ('r', 'p') FROM pg_class WHERE oid = "table")
+           AND NOT EXISTS (SELECT FROM pg_index
+                            WHERE indrelid = "table"
+                              AND (indexprs IS NOT NULL OR indpred::text ~ '[{](?!VAR |NULLTEST )'))
+           AND NOT EXISTS (SELECT FROM pg_statistic_ext WHERE stxrelid = "table" AND stxexprs IS NOT NULL)
+           AND NOT EXISTS (SELECT FROM pg_inherits WHERE "table" IN (inhrelid, inhparent))
 $function$;
 
 -- Do reading and writing values of this type run nobody's code but PostgreSQL's and superusers'? Base types are made
@@ -587,7 +630,26 @@ $function$;
 -- pg_dump carries them as what they are and DROP EXTENSION leaves them; one function creates or upgrades them,
 -- on first use.
 
--- Are all of them there? A restore makes them one by one.
+-- What there is of them, and whose it is.
+CREATE FUNCTION pghistory._state_relations(OUT relation regclass, OUT is_trusted boolean)
+ RETURNS SETOF record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN QUERY
+    SELECT c.oid::regclass,
+           c.relowner = p.proowner OR (SELECT r.rolsuper FROM pg_roles AS r WHERE r.oid = c.relowner)
+      FROM pg_proc AS p
+           CROSS JOIN unnest(ARRAY['context_part', 'context', 'event_table', 'event_column', 'tracker',
+                                   'capture_key']) AS n(name)
+           JOIN pg_class AS c ON c.oid = to_regclass('pghistory.' || n.name)
+     WHERE p.oid = 'pghistory._ensure_state()'::regprocedure;
+END
+$function$;
+
+-- Are all of them there, and the extension's owner's? A restore makes them one by one.
 CREATE FUNCTION pghistory._has_state()
  RETURNS boolean
  LANGUAGE plpgsql
@@ -595,10 +657,43 @@ CREATE FUNCTION pghistory._has_state()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
-    RETURN (
-        SELECT bool_and(to_regclass(name) IS NOT NULL)
-          FROM unnest(ARRAY['pghistory.context_part', 'pghistory.context', 'pghistory.event_table',
-                            'pghistory.event_column', 'pghistory.tracker', 'pghistory.capture_key']) AS name);
+    RETURN (SELECT count(*) = 6 AND bool_and(s.is_trusted) FROM pghistory._state_relations() AS s);
+END
+$function$;
+
+-- Makes the extension's owner the owner of what somebody else restored or prepared under our names. What could run
+-- code of his when we write to it is refused.
+CREATE FUNCTION pghistory._take_over_state()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this record;
+BEGIN
+    FOR this IN SELECT c.oid, c.relkind, c.relowner::regrole AS owner, s.relation
+                  FROM pghistory._state_relations() AS s JOIN pg_class AS c ON c.oid = s.relation
+                 WHERE NOT s.is_trusted
+    LOOP
+        IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = this.oid AND NOT tgisinternal)
+           OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = this.oid AND rulename <> '_RETURN')
+           OR EXISTS (SELECT FROM pg_index
+                       WHERE indrelid = this.oid AND (indexprs IS NOT NULL OR indpred IS NOT NULL))
+           OR EXISTS (SELECT FROM pg_constraint WHERE conrelid = this.oid AND contype NOT IN ('p', 'u', 'f', 'n'))
+           OR EXISTS (SELECT FROM pg_attrdef WHERE adrelid = this.oid)
+           OR EXISTS (SELECT FROM pg_policy WHERE polrelid = this.oid)
+           OR EXISTS (SELECT FROM pg_inherits WHERE this.oid IN (inhrelid, inhparent))
+           OR EXISTS (SELECT FROM pg_statistic_ext WHERE stxrelid = this.oid)
+           OR this.relkind <> (CASE WHEN this.relation = to_regclass('pghistory.context') THEN 'v' ELSE 'r' END)
+           OR NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+        THEN
+            RAISE EXCEPTION '% belongs to role % and cannot be taken over', this.relation, this.owner
+                USING ERRCODE = 'insufficient_privilege',
+                      HINT = 'Look at it, and let a superuser drop what is not as pghistory made it, or the table.';
+        END IF;
+        EXECUTE format('ALTER %s %s OWNER TO CURRENT_USER',
+                       CASE this.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, this.relation);
+    END LOOP;
 END
 $function$;
 
@@ -616,6 +711,7 @@ BEGIN
     IF pghistory._has_state() THEN
         RETURN;
     END IF;
+    PERFORM pghistory._take_over_state();
 
     CREATE TABLE IF NOT EXISTS pghistory.context_part (
         part bigint GENERATED ALWAYS AS IDENTITY,
@@ -662,6 +758,7 @@ BEGIN
         obj_fk text,
         context text NOT NULL,
         append_only boolean NOT NULL,
+        foreign_until bigint NOT NULL,
         by_hand text
     );
     COMMENT ON TABLE pghistory.event_table IS
@@ -669,6 +766,8 @@ BEGIN
         'table is null once it has been dropped; its events stay.';
     COMMENT ON COLUMN pghistory.event_table.origin IS
         'The server and table that the attribute numbers in the registry belong to.';
+    COMMENT ON COLUMN pghistory.event_table.foreign_until IS
+        'The last event that was written on another server: transaction ids up to it mean nothing here.';
     COMMENT ON COLUMN pghistory.event_table.obj_key_given IS
         'False where the key is the primary key, and follows it.';
 
@@ -709,8 +808,8 @@ BEGIN
         condition_is_void boolean NOT NULL,
         event_table regclass NOT NULL REFERENCES pghistory.event_table,
         level text NOT NULL,
-        since timestamp with time zone NOT NULL DEFAULT transaction_timestamp(),
-        since_xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+        since timestamp with time zone NOT NULL,
+        since_xid xid8 NOT NULL,
         PRIMARY KEY ("table", label)
     );
     COMMENT ON TABLE pghistory.tracker IS
@@ -880,36 +979,53 @@ AS $function$
 DECLARE
     settings CONSTANT text := concat(current_setting('pghistory.context_id', true), ' ',
                                      current_setting('pghistory.context_metadata', true));
-    capturing CONSTANT boolean := COALESCE(pghistory._capturing(), EXISTS (SELECT FROM pghistory.capture_key));
+    capturing boolean := pghistory._capturing();
     active record;
     facts jsonb;
 BEGIN
     -- What was attached last is remembered in a setting that a rollback takes back together with the row. A writer
     -- can forge it; where transactions must not stay anonymous, the table is asked.
-    IF NOT capturing AND current_setting('pghistory.attached', true) = settings THEN
-        RETURN left(settings, strpos(settings, ' ') - 1);
+    IF capturing = false AND current_setting('pghistory.attached', true) = settings
+       AND settings ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12} '
+    THEN
+        RETURN left(settings, 36);
     END IF;
 
     active := pghistory._read_context();
     IF active.problem IS NOT NULL THEN
         PERFORM pghistory._warn_of_context(active.problem);
     END IF;
+    -- Where a restore left our tables to another role, what he put on them must not run here.
+    IF NOT pghistory._has_state() THEN
+        PERFORM pghistory._warn_of_context('the tables of pghistory are not the extension owner''s; call refresh()');
+        RETURN active.id;
+    END IF;
+    capturing := COALESCE(capturing, EXISTS (SELECT FROM pghistory.capture_key));
     IF capturing THEN
+        facts := pghistory._captured_facts();
+        -- What is kept is what was true of the transaction's first event, as long as the same role writes.
+        facts := COALESCE((SELECT p.session FROM pghistory.context_part AS p
+                            WHERE p.xid = pg_current_xact_id()
+                              AND p.session -> 'current_user' IS NOT DISTINCT FROM facts -> 'current_user'
+                            ORDER BY p.part LIMIT 1),
+                          facts);
         active.id := COALESCE(active.id, pghistory._transaction_context_id());
         active.metadata := active.metadata - 'session';
-        facts := (SELECT session FROM pghistory.context_part
-                   WHERE xid = pg_current_xact_id() AND session IS NOT NULL ORDER BY part LIMIT 1);
-        IF facts IS NOT NULL AND EXISTS (
-               SELECT FROM pghistory.context_part
-                WHERE xid = pg_current_xact_id() AND id = active.id AND session IS NOT NULL
-                  AND metadata = active.metadata)
+        IF EXISTS (SELECT FROM pghistory.context_part AS p
+                    WHERE p.xid = pg_current_xact_id() AND p.id = active.id AND p.session = facts
+                      AND p.metadata = active.metadata)
         THEN
             RETURN active.id;
         END IF;
-        facts := COALESCE(facts, pghistory._captured_facts());
     END IF;
 
-    IF active.id IS NOT NULL THEN
+    -- A part is written for an event: by a trigger, or with a permit. What is added later needs one that is there.
+    IF active.id IS NOT NULL
+       AND (pg_trigger_depth() > 0
+            OR EXISTS (SELECT FROM pghistory._permit WHERE xid = pg_current_xact_id() AND used)
+            OR EXISTS (SELECT FROM pghistory.context_part AS p
+                        WHERE p.xid = pg_current_xact_id() AND p.id = active.id))
+    THEN
         INSERT INTO pghistory.context_part (id, xid, created_at, metadata, session)
         VALUES (active.id, pg_current_xact_id(), transaction_timestamp(), active.metadata, facts);
         IF active.problem IS NULL THEN
@@ -948,7 +1064,7 @@ BEGIN
     END IF;
     id := active.id;
     metadata := active.metadata;
-    IF COALESCE(pghistory._capturing(), true) THEN
+    IF COALESCE(pghistory._capturing(), true) AND pghistory._has_state() THEN
         facts := pghistory._captured_facts();
     END IF;
     IF facts IS NOT NULL THEN
@@ -1076,12 +1192,82 @@ CREATE VIEW pghistory._request AS
     SELECT NULL::text AS action, NULL::regclass AS "table", NULL::regclass AS event_table, NULL::jsonb AS details
      WHERE false;
 
--- Permits to write one event by hand: given by create_event() and used up at once.
+-- Permits to write one event by hand: given by create_event() and used at once. Those of transactions that are over
+-- go with the next.
 CREATE UNLOGGED TABLE IF NOT EXISTS pghistory._permit (
     xid xid8 NOT NULL,
     event_table regclass NOT NULL,
-    label text NOT NULL
+    label text NOT NULL,
+    used boolean NOT NULL DEFAULT false
 );
+CREATE INDEX IF NOT EXISTS _permit_xid_idx ON pghistory._permit (xid);
+
+-- What comes through the door is of the form that track() and its fellows give it: somebody who uses it himself can
+-- write nonsense about his own tables, but none that keeps others from theirs.
+CREATE FUNCTION pghistory._check_details(
+    action text, "table" regclass, event_table regclass, details jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    is_well_formed boolean;
+    function regprocedure;
+BEGIN
+    is_well_formed := COALESCE(
+        CASE
+        WHEN action IN ('save event table', 'save columns', 'save tracker', 'save function') THEN
+            (SELECT c.relkind IN ('r', 'p') AND c.relpersistence <> 't' FROM pg_class AS c WHERE c.oid = event_table)
+            AND (SELECT c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
+                   FROM pg_class AS c WHERE c.oid = "table")
+        ELSE true
+        END
+        AND CASE action
+        WHEN 'save event table' THEN
+            (SELECT array_position(d.obj_key, NULL) IS NULL AND array_position(d.obj_key_numbers, NULL) IS NULL
+                    AND cardinality(d.obj_key) = cardinality(d.obj_key_numbers)
+                    AND d.obj_key <@ ARRAY(SELECT c.name FROM pghistory._columns("table") AS c)
+                    AND d.context IN ('reference', 'inline', 'none')
+                    AND COALESCE(d.obj_fk IN ('cascade', 'restrict', 'set null'), true)
+               FROM jsonb_to_record(details)
+                        AS d(obj_key name[], obj_key_numbers smallint[], context text, obj_fk text))
+        WHEN 'save columns' THEN
+            NOT EXISTS (SELECT FROM jsonb_to_recordset(details)
+                            AS d(column_name name, table_column_name name, table_column_number smallint,
+                                 added_after bigint)
+                         WHERE d.column_name IS NULL OR d.table_column_name IS NULL OR d.table_column_number IS NULL)
+        WHEN 'save tracker' THEN
+            (SELECT d.kind IN ('snapshot', 'after_insert', 'after_insert_or_update', 'before_update', 'after_update',
+                               'before_delete', 'before_truncate', 'history', 'event')
+                    AND d.level IN ('auto', 'row', 'statement') AND d.label <> ''
+                    AND array_position(d.fields, NULL) IS NULL AND array_position(d.exclude, NULL) IS NULL
+                    AND NOT EXISTS (SELECT FROM jsonb_to_recordset(d.condition_columns)
+                                        AS c(number smallint, name name, type oid)
+                                     WHERE c.number IS NULL OR c.name IS NULL OR c.type IS NULL)
+                    AND NOT EXISTS (SELECT FROM jsonb_to_recordset(d.condition_objects)
+                                        AS o(class text, id oid, schema oid, name text)
+                                     WHERE o.id IS NULL
+                                        OR COALESCE(o.class NOT IN ('pg_proc', 'pg_type', 'pg_operator',
+                                                                    'pg_collation'), true))
+               FROM jsonb_to_record(details) AS d(kind text, level text, label text, fields name[], exclude name[],
+                                                  condition_columns jsonb, condition_objects jsonb))
+        ELSE true
+        END,
+        false);
+    IF action = 'save function' AND details ->> 'by_hand' IS NOT NULL THEN
+        function := to_regprocedure((details ->> 'by_hand') || '(text, text)');
+        is_well_formed := is_well_formed AND EXISTS (
+            SELECT FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+             WHERE p.oid = function AND p.proowner = pghistory._owner(event_table)
+               AND format('%I.%I', n.nspname, p.proname) = details ->> 'by_hand');
+    END IF;
+    IF NOT is_well_formed THEN
+        RAISE EXCEPTION 'malformed request "%"', action
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'The registry is written by pghistory.track() and its fellows.';
+    END IF;
+END
+$function$;
 
 CREATE FUNCTION pghistory._check_request()
  RETURNS trigger
@@ -1110,11 +1296,14 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege',
                   HINT = 'Events go to a table of your own, or of a role that you are a member of.';
     END IF;
+    IF NEW.action <> 'permit event' THEN
+        PERFORM pghistory._check_details(NEW.action, NEW."table", NEW.event_table, NEW.details);
+    END IF;
     RETURN NEW;
 END
 $function$;
 
--- Do two definitions of a tracker record the same events? Names may differ: what is renamed is followed.
+-- Do two definitions of a tracker record the same events?
 CREATE FUNCTION pghistory._records_the_same(one jsonb, other jsonb)
  RETURNS boolean
  LANGUAGE sql
@@ -1122,8 +1311,33 @@ CREATE FUNCTION pghistory._records_the_same(one jsonb, other jsonb)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT bool_and(one -> key IS NOT DISTINCT FROM other -> key)
-      FROM unnest(ARRAY['kind', 'field_numbers', 'exclude_numbers', 'condition_is_void', 'event_table']) AS key
+      FROM unnest(ARRAY['kind', 'fields', 'exclude', 'event_table']) AS key
    HAVING (one ->> 'condition' IS NULL) = (other ->> 'condition' IS NULL)
+$function$;
+
+-- Tables that were dropped where nothing told us. After a restore such an entry may name another table, by chance:
+-- that one has another name.
+CREATE FUNCTION pghistory._forget_dropped_tables()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    WITH gone AS (
+        SELECT e.event_table
+          FROM pghistory.event_table AS e
+         WHERE e."table" IS NOT NULL
+           AND (pghistory._table_name(e."table") IS NULL
+                OR e.origin <> pghistory._origin(e."table")
+                   AND pghistory._table_name(e."table") <> format('%I.%I', e.table_schema, e.table_name))
+    ), untracked AS (
+        DELETE FROM pghistory.tracker AS t USING gone AS g WHERE t.event_table = g.event_table
+    )
+    UPDATE pghistory.event_table AS e
+       SET "table" = NULL, by_hand = NULL
+      FROM gone AS g
+     WHERE e.event_table = g.event_table;
+END
 $function$;
 
 CREATE FUNCTION pghistory._apply_request()
@@ -1139,14 +1353,15 @@ BEGIN
     CASE NEW.action
     WHEN 'prepare' THEN
         PERFORM pghistory._settle_capturing();
+        PERFORM pghistory._forget_dropped_tables();
     WHEN 'save event table' THEN
         -- Trackers of a table that is gone, where nothing told us.
         DELETE FROM pghistory.tracker AS t WHERE t.event_table = NEW.event_table AND t."table" <> NEW."table";
         INSERT INTO pghistory.event_table AS e
             (event_table, "table", table_schema, table_name, origin, obj_key, obj_key_numbers, obj_key_given,
-             obj_fk, context, append_only)
+             obj_fk, context, append_only, foreign_until)
         SELECT NEW.event_table, NEW."table", n.nspname, c.relname, pghistory._origin(NEW."table"),
-               d.obj_key, d.obj_key_numbers, d.obj_key_given, d.obj_fk, d.context, d.append_only
+               d.obj_key, d.obj_key_numbers, d.obj_key_given, d.obj_fk, d.context, d.append_only, 0
           FROM jsonb_to_record(details)
                    AS d(obj_key name[], obj_key_numbers smallint[], obj_key_given boolean, obj_fk text,
                         context text, append_only boolean),
@@ -1156,8 +1371,11 @@ BEGIN
            SET "table" = EXCLUDED."table", table_schema = EXCLUDED.table_schema, table_name = EXCLUDED.table_name,
                origin = EXCLUDED.origin, obj_key = EXCLUDED.obj_key, obj_key_numbers = EXCLUDED.obj_key_numbers,
                obj_key_given = EXCLUDED.obj_key_given, obj_fk = EXCLUDED.obj_fk, context = EXCLUDED.context,
-               append_only = EXCLUDED.append_only
-         WHERE to_jsonb(e) - 'by_hand' IS DISTINCT FROM to_jsonb(EXCLUDED) - 'by_hand';
+               append_only = EXCLUDED.append_only,
+               foreign_until = CASE WHEN split_part(e.origin, '/', 1) = split_part(EXCLUDED.origin, '/', 1)
+                                    THEN e.foreign_until ELSE COALESCE(pghistory._last_event(e.event_table), 0) END
+         WHERE to_jsonb(e) - ARRAY['by_hand', 'foreign_until']
+               IS DISTINCT FROM to_jsonb(EXCLUDED) - ARRAY['by_hand', 'foreign_until'];
     WHEN 'save function' THEN
         UPDATE pghistory.event_table SET by_hand = details ->> 'by_hand' WHERE event_table = NEW.event_table;
     WHEN 'save columns' THEN
@@ -1184,15 +1402,19 @@ BEGIN
                    AS d(column_name name, table_column_name name, table_column_number smallint, added_after bigint,
                         missing_value text)
                LEFT JOIN changed AS c
-                 ON c.table_column_number = d.table_column_number OR c.column_name = d.column_name
+                 ON CASE WHEN pghistory._origin(NEW."table") = (SELECT e.origin FROM pghistory.event_table AS e
+                                                                 WHERE e.event_table = NEW.event_table)
+                         THEN c.table_column_number = d.table_column_number
+                         ELSE c.column_name = d.column_name END
         ON CONFLICT DO NOTHING;
     WHEN 'save tracker' THEN
         INSERT INTO pghistory.tracker AS t
             ("table", label, kind, fields, field_numbers, exclude, exclude_numbers, condition,
-             condition_is_row_level, condition_columns, condition_objects, condition_is_void, event_table, level)
+             condition_is_row_level, condition_columns, condition_objects, condition_is_void, event_table, level,
+             since, since_xid)
         SELECT NEW."table", d.label, d.kind, d.fields, d.field_numbers, d.exclude, d.exclude_numbers, d.condition,
                d.condition_is_row_level, d.condition_columns, d.condition_objects, d.condition_is_void,
-               NEW.event_table, d.level
+               NEW.event_table, d.level, transaction_timestamp(), pg_current_xact_id()
           FROM jsonb_to_record(details)
                    AS d(label text, kind text, fields name[], field_numbers smallint[], exclude name[],
                         exclude_numbers smallint[], condition text, condition_is_row_level boolean,
@@ -1204,10 +1426,12 @@ BEGIN
                condition_columns = EXCLUDED.condition_columns, condition_objects = EXCLUDED.condition_objects,
                condition_is_void = EXCLUDED.condition_is_void,
                event_table = EXCLUDED.event_table, level = EXCLUDED.level,
-               since = CASE WHEN pghistory._records_the_same(to_jsonb(t), to_jsonb(EXCLUDED)) THEN t.since
-                            ELSE EXCLUDED.since END,
-               since_xid = CASE WHEN pghistory._records_the_same(to_jsonb(t), to_jsonb(EXCLUDED)) THEN t.since_xid
-                                ELSE EXCLUDED.since_xid END
+               (since, since_xid) = (
+                   SELECT k.since, k.since_xid
+                     FROM (VALUES (true, t.since, t.since_xid), (false, EXCLUDED.since, EXCLUDED.since_xid))
+                              AS k(same, since, since_xid)
+                    WHERE k.same = (details ? 'since'
+                                    OR pghistory._records_the_same(to_jsonb(t), to_jsonb(EXCLUDED))))
          WHERE to_jsonb(t) - ARRAY['ordinal', 'since', 'since_xid']
                IS DISTINCT FROM to_jsonb(EXCLUDED) - ARRAY['ordinal', 'since', 'since_xid'];
     WHEN 'remove tracker' THEN
@@ -1216,6 +1440,7 @@ BEGIN
         DELETE FROM pghistory.tracker WHERE event_table = NEW.event_table AND "table" = NEW."table";
         DELETE FROM pghistory.event_table WHERE event_table = NEW.event_table;
     WHEN 'permit event' THEN
+        DELETE FROM pghistory._permit WHERE xid < pg_snapshot_xmin(pg_current_snapshot());
         INSERT INTO pghistory._permit (xid, event_table, label)
         SELECT pg_current_xact_id(), t.event_table, t.label
           FROM pghistory.tracker AS t
@@ -1238,9 +1463,10 @@ CREATE FUNCTION pghistory._use_permit(event_table text, label text)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
-    DELETE FROM pghistory._permit AS p
+    UPDATE pghistory._permit AS p
+       SET used = true
      WHERE p.ctid = (SELECT q.ctid FROM pghistory._permit AS q
-                      WHERE q.xid = pg_current_xact_id()
+                      WHERE q.xid = pg_current_xact_id() AND NOT q.used
                         AND q.event_table = _use_permit.event_table::regclass
                         AND q.label = _use_permit.label
                       LIMIT 1);
@@ -2110,7 +2336,7 @@ $function$;
 
 -- Why a table that is there cannot hold such events, or null when it can.
 CREATE FUNCTION pghistory._misfit(
-    event_table regclass, "table" regclass, fields name[], obj_key name[], context text)
+    event_table regclass, "table" regclass, fields name[], obj_key name[], context text, append_only boolean)
  RETURNS text
  LANGUAGE plpgsql
  STABLE
@@ -2122,6 +2348,10 @@ DECLARE
 BEGIN
     IF (SELECT relkind NOT IN ('r', 'p') OR relpersistence = 't' FROM pg_class WHERE oid = event_table) THEN
         RETURN 'it is not an ordinary table';
+    ELSIF append_only
+          AND EXISTS (SELECT FROM pg_class WHERE oid = event_table AND (relkind = 'p' OR relhassubclass))
+    THEN
+        RETURN 'it has partitions or children, which nothing would guard as append-only';
     ELSIF EXISTS (SELECT FROM pghistory.tracker AS t WHERE t."table" = _misfit.event_table)
           OR event_table = "table"
     THEN
@@ -2525,6 +2755,17 @@ BEGIN
             pghistory._trigger_statements("table", event_table, operation, level, false),
             E'    END;\n');
     END IF;
+    IF operation = 'truncate'
+       AND (SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = "table")
+    THEN
+        statements := concat(
+            E'    IF row_security_active(TG_RELID) THEN\n',
+            E'        RAISE WARNING ''rows that policies hide from the owner of the event table are not recorded''\n',
+            E'            USING ERRCODE = ''insufficient_privilege'',\n',
+            E'                  HINT = ''See pghistory.verify().'';\n',
+            E'    END IF;\n',
+            statements);
+    END IF;
     RETURN concat(pghistory._header_text("table", event_table),
                   CASE WHEN level = 'statement' THEN E'#variable_conflict use_column\n' END,
                   E'BEGIN\n', statements, E'    RETURN NULL;\nEND\n');
@@ -2661,6 +2902,7 @@ CREATE FUNCTION pghistory._desired_triggers(
     OUT relation regclass,
     OUT trigger_name name,
     OUT event_table regclass,
+    OUT operation text,
     OUT function text,
     OUT body text,
     OUT definition text)
@@ -2685,6 +2927,7 @@ BEGIN
          ORDER BY o.event_table::text, o.operation, o.level
     LOOP
         event_table := this.event_table;
+        operation := this.operation;
         own_function := pghistory._own_function_name(
             this.nspname, pghistory._trigger_function_name(event_table, this.operation, this.level), '',
             this.owner);
@@ -2731,11 +2974,23 @@ BEGIN
 END
 $function$;
 
--- Creates or replaces a generated function, for its owner and nobody else. `anew` also if it has not changed:
--- sessions keep plans with the types that columns had.
+-- The settings of a generated function. TRUNCATE reads the table, and is not to fail where the writer switched
+-- row_security off.
+CREATE FUNCTION pghistory._function_settings(operation text)
+ RETURNS text[]
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT ARRAY['search_path=pg_catalog, pg_temp']
+           || CASE WHEN operation = 'truncate' THEN ARRAY['row_security=on'] ELSE '{}' END
+$function$;
+
+-- Creates or replaces a generated function, for its owner: whoever could attach a trigger function to a table of his
+-- own could write events with it. `anew` also if it has not changed: sessions keep plans with the types that columns
+-- had.
 CREATE FUNCTION pghistory._ensure_function(
-    function text, arguments text, result text, body text, function_owner regrole, for_everyone boolean,
-    anew boolean DEFAULT false)
+    function text, arguments text, result text, settings text[], body text, function_owner regrole, anew boolean)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2747,16 +3002,17 @@ BEGIN
     SELECT * INTO this FROM pg_proc WHERE oid = to_regprocedure(
         format('%s(%s)', function, CASE WHEN arguments <> '' THEN 'text, text' ELSE '' END));
     IF NOT anew AND this.prosrc = body AND this.prosecdef AND this.proowner = function_owner
-       AND this.proconfig = ARRAY['search_path=pg_catalog, pg_temp']
+       AND this.proconfig = settings
        AND this.prolang = (SELECT oid FROM pg_language WHERE lanname = 'plpgsql')
     THEN
         RETURN;
     END IF;
-    EXECUTE format(E'CREATE OR REPLACE FUNCTION %s\n RETURNS %s\n LANGUAGE plpgsql\n SECURITY DEFINER\n'
-                   ' SET search_path TO ''pg_catalog'', ''pg_temp''\nAS %L',
-                   signature, result, body);
-    -- Whoever could attach it to a table of his own could write events with it.
-    IF NOT for_everyone THEN
+    EXECUTE format(
+        E'CREATE OR REPLACE FUNCTION %s\n RETURNS %s\n LANGUAGE plpgsql\n SECURITY DEFINER\n'
+        ' SET search_path TO ''pg_catalog'', ''pg_temp''%s\nAS %L',
+        signature, result,
+        CASE WHEN 'row_security=on' = ANY (settings) THEN E'\n SET row_security TO ''on''' ELSE '' END, body);
+    IF result = 'trigger' THEN
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', signature);
     END IF;
     IF pghistory._extension_is_installed() THEN
@@ -2845,12 +3101,13 @@ BEGIN
     END LOOP;
     FOR desired IN
         SELECT * FROM jsonb_to_recordset(wanted)
-            AS d(relation regclass, trigger_name name, event_table regclass, function text, body text,
+            AS d(relation regclass, trigger_name name, event_table regclass, operation text, function text, body text,
                  definition text)
     LOOP
         IF desired.body IS NOT NULL THEN
             PERFORM pghistory._ensure_function(
-                desired.function, '', 'trigger', desired.body, pghistory._owner(desired.event_table), false, anew);
+                desired.function, '', 'trigger', pghistory._function_settings(desired.operation), desired.body,
+                pghistory._owner(desired.event_table), anew);
         END IF;
         IF NOT EXISTS (SELECT FROM pg_trigger
                         WHERE tgrelid = desired.relation AND tgname = desired.trigger_name)
@@ -2885,7 +3142,8 @@ END
 $function$;
 
 -- The function through which create_event() writes to an event table.
-CREATE FUNCTION pghistory._apply_by_hand("table" regclass, event_table regclass)
+CREATE FUNCTION pghistory._apply_by_hand(
+    "table" regclass, event_table regclass, anew boolean DEFAULT false)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2909,8 +3167,9 @@ BEGIN
                      ELSE format('%s_%s', registered.event_schema, registered.relname) END,
                 '_by_hand'),
             ARRAY['text'::regtype, 'text'::regtype]::oidvector, registered.owner);
-        PERFORM pghistory._ensure_function(wanted, 'label text, "row" text', 'bigint',
-                                           pghistory._by_hand_body("table", event_table), registered.owner, true);
+        PERFORM pghistory._ensure_function(
+            wanted, 'label text, "row" text', 'bigint', pghistory._function_settings('by hand'),
+            pghistory._by_hand_body("table", event_table), registered.owner, anew);
     END IF;
     IF registered.by_hand IS DISTINCT FROM wanted THEN
         PERFORM pghistory._drop_function(to_regprocedure(registered.by_hand || '(text, text)'));
@@ -2920,6 +3179,27 @@ BEGIN
 END
 $function$;
 -- Following the user's DDL: the event table, its columns and the triggers become what the table has become.
+
+-- A column whose values are kept for nobody any more says so in its comment, which follows it wherever it goes.
+CREATE FUNCTION pghistory._mark_kept(event_table regclass, field name, source name)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', pghistory._table_name(event_table), field,
+                   format('Kept by pghistory: what column "%s" held.', source));
+END
+$function$;
+
+CREATE FUNCTION pghistory._is_kept(event_table regclass, number smallint)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(starts_with(col_description(event_table, number), 'Kept by pghistory: '), false)
+$function$;
 
 -- Keeps a column under the first free name: <name>__1, <name>__2, ...
 CREATE FUNCTION pghistory._set_aside(event_table regclass, field name)
@@ -2936,6 +3216,7 @@ BEGIN
         free_name := pghistory._fitting_name(field, format('__%s', number));
     END LOOP;
     EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', pghistory._table_name(event_table), field, free_name);
+    PERFORM pghistory._mark_kept(event_table, free_name, field);
     RETURN free_name;
 END
 $function$;
@@ -3060,36 +3341,21 @@ AS $function$
                 ORDER BY k.place) END
 $function$;
 
-CREATE FUNCTION pghistory._last_event(event_table regclass)
- RETURNS bigint
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-DECLARE
-    last_id bigint;
-BEGIN
-    -- a table that its owner made a view of would run what he put there
-    IF (SELECT relkind IN ('r', 'p') FROM pg_class WHERE oid = event_table) THEN
-        EXECUTE format('SELECT max(pgh_id) FROM %s', pghistory._table_name(event_table)) INTO last_id;
-    END IF;
-    RETURN COALESCE(last_id, 0);
-END
-$function$;
-
--- The columns that events hold follow those of the table. Says whether one changed its type.
+-- The columns that events hold follow those of the table.
 CREATE FUNCTION pghistory._follow_columns("table" regclass, event_table regclass, same_origin boolean)
- RETURNS boolean
+ RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     mapped jsonb;
     this record;
-    retyped boolean := false;
 BEGIN
     -- Renamed and dropped ones. A dropped column stays in the event table, and is nobody's.
     SELECT COALESCE(jsonb_agg(jsonb_build_object(
-               'column_name', CASE WHEN m.column_name = m.table_column_name THEN c.name ELSE m.column_name END,
+               'column_name', CASE WHEN m.column_name = m.table_column_name
+                                        AND NOT pghistory._is_reserved_name(c.name)
+                                   THEN c.name ELSE m.column_name END,
                'table_column_name', c.name, 'table_column_number', c.number)), '[]')
       INTO mapped
       FROM pghistory.event_column AS m
@@ -3101,7 +3367,15 @@ BEGIN
        FROM pghistory.event_column AS m
             JOIN pghistory._columns("table") AS c ON same_origin AND c.number = m.table_column_number
       WHERE m.event_table = _follow_columns.event_table
-        AND m.column_name = m.table_column_name AND m.column_name <> c.name;
+        AND m.column_name = m.table_column_name AND m.column_name <> c.name
+        AND NOT pghistory._is_reserved_name(c.name);
+    PERFORM pghistory._mark_kept(_follow_columns.event_table, m.column_name, m.column_name)
+       FROM pghistory.event_column AS m
+            JOIN pg_attribute AS a ON a.attrelid = m.event_table AND a.attname = m.column_name
+      WHERE m.event_table = _follow_columns.event_table
+        AND NOT EXISTS (SELECT FROM pghistory._columns("table") AS c
+                         WHERE CASE WHEN same_origin THEN c.number = m.table_column_number
+                                    ELSE c.name = m.table_column_name END);
 
     -- Retyped ones.
     FOR this IN
@@ -3115,7 +3389,6 @@ BEGIN
         PERFORM pghistory._retype_column(
             event_table, this.column_name, this.type_id, this.type_modifier, this.collation_id);
         PERFORM pghistory._copy_storage(event_table, this.column_name, "table", this.name);
-        retyped := true;
     END LOOP;
 
     -- Added ones, where a tracker wants every column, and those that are missing.
@@ -3146,7 +3419,6 @@ BEGIN
     END LOOP;
 
     INSERT INTO pghistory._request VALUES ('save columns', "table", event_table, mapped);
-    RETURN retyped;
 END
 $function$;
 
@@ -3329,25 +3601,22 @@ BEGIN
 END
 $function$;
 
--- Makes an event table follow its table, also one that a dropped table of the name left behind. Says whether a
--- column changed its type.
+-- Makes an event table follow its table, also one that a dropped table of the name left behind.
 CREATE FUNCTION pghistory._follow_event_table("table" regclass, event_table regclass)
- RETURNS boolean
+ RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     registered record;
     same_origin boolean;
-    retyped boolean;
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_event_table.event_table;
     same_origin := registered.origin = pghistory._origin("table");
     PERFORM pghistory._follow_trackers("table", event_table, same_origin);
-    retyped := pghistory._follow_columns("table", event_table, same_origin);
+    PERFORM pghistory._follow_columns("table", event_table, same_origin);
     PERFORM pghistory._follow_key("table", event_table, same_origin);
     PERFORM pghistory._set_append_only(event_table, registered.append_only);
-    RETURN retyped;
 END
 $function$;
 
@@ -3359,17 +3628,17 @@ CREATE FUNCTION pghistory._follow_table("table" regclass)
 AS $function$
 DECLARE
     this record;
-    retyped boolean := false;
 BEGIN
     FOR this IN SELECT e.event_table FROM pghistory.event_table AS e WHERE e."table" = _follow_table."table" LOOP
         IF NOT EXISTS (SELECT FROM pg_class WHERE oid = this.event_table) THEN
             INSERT INTO pghistory._request VALUES ('forget event table', "table", this.event_table);
             CONTINUE;
         END IF;
-        retyped := pghistory._follow_event_table("table", this.event_table) OR retyped;
-        PERFORM pghistory._apply_by_hand("table", this.event_table);
+        PERFORM pghistory._follow_event_table("table", this.event_table);
+        -- Functions are written anew in any case: sessions have plans for the types that columns had.
+        PERFORM pghistory._apply_by_hand("table", this.event_table, true);
     END LOOP;
-    PERFORM pghistory._apply_triggers("table", retyped);
+    PERFORM pghistory._apply_triggers("table", true);
 END
 $function$;
 -- Tracking: what people call.
@@ -3527,7 +3796,7 @@ BEGIN
             PERFORM pghistory._add_missing_columns("table", found_table, tracked, obj_key, context);
         END IF;
     END IF;
-    problem := pghistory._misfit(found_table, "table", tracked, obj_key, context);
+    problem := pghistory._misfit(found_table, "table", tracked, obj_key, context, append_only);
     IF problem IS NULL THEN
         -- What holds for the event table as a whole is changed by its only tracker, or by none.
         SELECT CASE WHEN e.obj_fk IS DISTINCT FROM _find_event_table.obj_fk
@@ -3939,7 +4208,8 @@ CREATE FUNCTION pghistory._identity_text("table" regclass, identity jsonb)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT string_agg(format('t.%I %s %L::%s', c.name, pghistory._equality_operator(c.type_id), i.value,
-                             format_type(c.type_id, -1)), ' AND ' ORDER BY c.number)
+                             format_type((pghistory._base_type(c.type_id, -1)).type_id, -1)),
+                      ' AND ' ORDER BY c.number)
       FROM jsonb_each_text(identity) AS i JOIN pghistory._columns("table") AS c ON c.name = i.key
 $function$;
 -- Events written by hand.
@@ -3996,7 +4266,7 @@ BEGIN
                   HINT = 'Give the table''s row itself: '
                          'SELECT pghistory.create_event(u, ''user.login'') FROM users AS u WHERE ...';
     END IF;
-    PERFORM pghistory._check_not_null('record', record IS NULL AND record::text IS NULL);
+    PERFORM pghistory._check_not_null('record', record IS NOT DISTINCT FROM NULL);
     PERFORM pghistory._check_not_null('label', label IS NULL);
     tracked := pghistory._table_with_label("table", label);
     -- It is called by the name that the catalog has for it, and only if it runs as the owner of the event table.
@@ -4013,7 +4283,11 @@ BEGIN
                   HINT = 'Its owner can call pghistory.refresh().';
     END IF;
     INSERT INTO pghistory._request VALUES ('permit event', tracked, NULL, jsonb_build_object('label', label));
-    EXECUTE format('SELECT %s($1, $2::%s::text)', function, pghistory._table_name(tracked))
+    -- The row as text, by output functions: casts could be anybody's.
+    EXECUTE format('SELECT %s($1, format(''%%s'', ROW(%s)))', function,
+                   (SELECT string_agg(format('($2).%I', a.attname), ', ' ORDER BY a.attnum)
+                      FROM pg_attribute AS a
+                     WHERE a.attrelid = tracked AND a.attnum > 0 AND NOT a.attisdropped))
        INTO event_id
       USING label, record;
     RETURN event_id;
@@ -4090,6 +4364,45 @@ BEGIN
 END
 $function$;
 
+-- Brings one tracked table in order.
+CREATE FUNCTION pghistory._repair_table("table" regclass, enable boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    INSERT INTO pghistory._request VALUES ('prepare', "table");
+    PERFORM pghistory._lock("table");
+    PERFORM pghistory._follow_table("table");
+    IF enable THEN
+        PERFORM pghistory._enable_triggers("table");
+    END IF;
+END
+$function$;
+
+-- The same for all that the caller may; one that cannot be brought in order does not keep the others from it.
+CREATE FUNCTION pghistory._repair_tables(enable boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    tracked regclass;
+    reason text;
+BEGIN
+    FOR tracked IN SELECT * FROM pghistory._own_tracked_tables(NULL) LOOP
+        BEGIN
+            PERFORM pghistory._repair_table(tracked, enable);
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS reason = MESSAGE_TEXT;
+            RAISE WARNING 'the history of table % could not be brought in order: %', tracked, reason
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      HINT = 'See pghistory.verify().';
+        END;
+    END LOOP;
+END
+$function$;
+
 CREATE FUNCTION pghistory.sync("table" regclass DEFAULT NULL)
  RETURNS void
  LANGUAGE plpgsql
@@ -4099,9 +4412,11 @@ AS $function$
 DECLARE
     tracked regclass;
 BEGIN
-    FOR tracked IN SELECT * FROM pghistory._own_tracked_tables("table") LOOP
-        PERFORM pghistory._lock(tracked);
-        PERFORM pghistory._follow_table(tracked);
+    IF "table" IS NULL THEN
+        PERFORM pghistory._repair_tables(false);
+    END IF;
+    FOR tracked IN SELECT * FROM pghistory._own_tracked_tables("table") WHERE "table" IS NOT NULL LOOP
+        PERFORM pghistory._repair_table(tracked, false);
     END LOOP;
 END
 $function$;
@@ -4115,52 +4430,66 @@ CREATE FUNCTION pghistory.refresh()
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET quote_all_identifiers TO 'off'
 AS $function$
-DECLARE
-    tracked regclass;
-    this record;
 BEGIN
-    FOR tracked IN SELECT * FROM pghistory._own_tracked_tables(NULL) LOOP
-        INSERT INTO pghistory._request VALUES ('prepare', tracked);
-        PERFORM pghistory._lock(tracked);
-        PERFORM pghistory._follow_table(tracked);
-        PERFORM pghistory._enable_triggers(tracked);
-        FOR this IN SELECT e.event_table, e.append_only
-                      FROM pghistory.event_table AS e
-                     WHERE e."table" = tracked
-        LOOP
-            PERFORM pghistory._set_append_only(this.event_table, this.append_only);
-        END LOOP;
-    END LOOP;
+    -- What a restore left to another role becomes the extension's owner's first.
+    IF has_function_privilege('pghistory._ensure_state()', 'EXECUTE')
+       AND EXISTS (SELECT FROM pghistory._state_relations())
+    THEN
+        PERFORM pghistory._ensure_state();
+    END IF;
+    PERFORM pghistory._repair_tables(true);
 END
 $function$;
 COMMENT ON FUNCTION pghistory.refresh() IS
     'Repairs what verify() finds, on all tables that the caller owns; '
     'call it after ALTER EXTENSION pghistory UPDATE.';
 
--- What an event table lacks to hold what its trackers write.
+-- What an event table lacks to hold what its trackers write: the columns of ours, and those of the table, which may
+-- have other names there.
 CREATE FUNCTION pghistory._event_table_problems("table" regclass, event_table regclass)
  RETURNS SETOF text
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT DISTINCT CASE WHEN a.attname IS NULL THEN format('column "%s" is missing', c.name)
-                         ELSE format('column "%s" is %s, not %s', c.name,
-                                     pghistory._type_text(a.atttypid, a.atttypmod, a.attcollation),
-                                     pghistory._type_text(c.type_id, c.type_modifier, c.collation_id)) END
-      FROM pghistory.tracker AS t
-           JOIN pghistory.event_table AS e USING (event_table)
-           CROSS JOIN LATERAL pghistory._event_columns(
-               t."table", pghistory._tracked_fields(t."table", t.fields, t.exclude), e.obj_key, e.context) AS c
-           LEFT JOIN pg_attribute AS a ON a.attrelid = e.event_table AND a.attname = c.name AND NOT a.attisdropped
-     WHERE e.event_table = _event_table_problems.event_table AND t."table" = _event_table_problems."table"
-       AND (c.required OR a.attname IS NOT NULL)
-       AND NOT pghistory._holds(e.event_table, c.name, c.type_id, c.type_modifier, c.collation_id)
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH tracked AS (
+        SELECT DISTINCT field
+          FROM pghistory.tracker AS t
+               CROSS JOIN LATERAL unnest(pghistory._tracked_fields(t."table", t.fields, t.exclude)) AS field
+         WHERE t.event_table = _event_table_problems.event_table AND t."table" = _event_table_problems."table"
+    ), needed AS (
+        SELECT c.name, c.type_id, c.type_modifier, c.collation_id, c.required
+          FROM pghistory.event_table AS e
+               CROSS JOIN LATERAL pghistory._event_columns(e."table", '{}', e.obj_key, e.context) AS c
+         WHERE e.event_table = _event_table_problems.event_table
+        UNION ALL
+        SELECT COALESCE(m.column_name, c.name), t.type_id, t.type_modifier, c.collation_id, true
+          FROM tracked AS r
+               JOIN pghistory._columns(_event_table_problems."table") AS c ON c.name = r.field
+               CROSS JOIN LATERAL pghistory._event_type(c.type_id, c.type_modifier) AS t
+               LEFT JOIN pghistory.event_column AS m
+                      ON m.event_table = _event_table_problems.event_table AND m.table_column_name = c.name
+         WHERE m.column_name IS NOT NULL OR NOT pghistory._is_reserved_name(c.name)
+    )
+    SELECT CASE WHEN a.attname IS NULL THEN format('column "%s" is missing', n.name)
+                ELSE format('column "%s" is %s, not %s', n.name,
+                            pghistory._type_text(a.atttypid, a.atttypmod, a.attcollation),
+                            pghistory._type_text(n.type_id, n.type_modifier, n.collation_id)) END
+      FROM needed AS n
+           LEFT JOIN pg_attribute AS a
+                  ON a.attrelid = _event_table_problems.event_table AND a.attname = n.name AND NOT a.attisdropped
+     WHERE (n.required OR a.attname IS NOT NULL)
+       AND NOT pghistory._holds(_event_table_problems.event_table, n.name, n.type_id, n.type_modifier,
+                                n.collation_id);
+END
 $function$;
 
 -- What is wrong with the generated function of a trigger or of create_event(), or null.
 CREATE FUNCTION pghistory._function_problem(
-    function text, arguments text, body text, event_table regclass)
+    function text, arguments text, settings text[], body text, event_table regclass)
  RETURNS text
  LANGUAGE sql
  STABLE
@@ -4168,7 +4497,7 @@ CREATE FUNCTION pghistory._function_problem(
 AS $function$
     SELECT CASE
            WHEN p.oid IS NULL THEN 'function is missing'
-           WHEN NOT p.prosecdef OR p.proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, pg_temp']
+           WHEN NOT p.prosecdef OR p.proconfig IS DISTINCT FROM settings
            THEN 'function is not SECURITY DEFINER with a pinned search_path'
            WHEN p.proowner::regrole <> pghistory._owner(event_table)
            THEN 'function does not belong to the owner of the event table'
@@ -4178,41 +4507,35 @@ AS $function$
            LEFT JOIN pg_proc AS p ON p.oid = f.oid
 $function$;
 
-CREATE FUNCTION pghistory.verify()
- RETURNS TABLE("table" regclass, object text, problem text, hint text)
+-- What is wrong with the tracking of one table.
+CREATE FUNCTION pghistory._table_problems(
+    "table" regclass, OUT object text, OUT problem text, OUT hint text)
+ RETURNS SETOF record
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET quote_all_identifiers TO 'off'
 AS $function$
 DECLARE
     repair CONSTANT text := 'Call pghistory.refresh().';
+    relation CONSTANT text := pghistory._table_name("table");
     this record;
-    desired record;
 BEGIN
-    IF NOT pghistory._has_state() THEN
-        RETURN;
-    END IF;
-
-    hint := repair;
-    FOR this IN SELECT e.*, ec.oid IS NOT NULL AS is_there
-                  FROM pghistory.event_table AS e
-                       JOIN pg_class AS c ON c.oid = e."table"
-                       LEFT JOIN pg_class AS ec ON ec.oid = e.event_table
-                 WHERE EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = e.event_table)
-                 ORDER BY e.event_table::text
+    FOR this IN
+        SELECT e.*, ec.oid IS NOT NULL AS is_there
+          FROM pghistory.event_table AS e LEFT JOIN pg_class AS ec ON ec.oid = e.event_table
+         WHERE e."table" = _table_problems."table"
+           AND EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = e.event_table)
+         ORDER BY e.event_table::text
     LOOP
-        "table" := this."table";
+        hint := repair;
         IF NOT this.is_there THEN
             object := format('event table %s', this.event_table);
             problem := 'event table is missing';
             RETURN NEXT;
-            CONTINUE;
+            RETURN;
         END IF;
         object := format('event table %s', pghistory._table_name(this.event_table));
-        FOR problem IN SELECT p.problem
-                         FROM pghistory._event_table_problems("table", this.event_table) AS p(problem)
-        LOOP
+        FOR problem IN SELECT p FROM pghistory._event_table_problems("table", this.event_table) AS p LOOP
             RETURN NEXT;
         END LOOP;
         IF this.append_only AND NOT EXISTS (
@@ -4224,50 +4547,105 @@ BEGIN
             RETURN NEXT;
         END IF;
         object := format('function %s(text, text)', this.by_hand);
-        problem := pghistory._function_problem(this.by_hand, 'text, text',
-                                               pghistory._by_hand_body("table", this.event_table),
-                                               this.event_table);
+        problem := pghistory._function_problem(
+            this.by_hand, 'text, text', pghistory._function_settings('by hand'),
+            pghistory._by_hand_body("table", this.event_table), this.event_table);
         IF problem IS NOT NULL THEN
             RETURN NEXT;
         END IF;
     END LOOP;
 
-    FOR this IN SELECT t."table", t.label FROM pghistory.tracker AS t JOIN pg_class AS c ON c.oid = t."table"
-                 WHERE t.condition_is_void ORDER BY t.ordinal
+    FOR this IN SELECT t.label FROM pghistory.tracker AS t
+                 WHERE t."table" = _table_problems."table" AND t.condition_is_void ORDER BY t.ordinal
     LOOP
-        "table" := this."table";
-        object := format('tracker %L on %s', this.label, pghistory._table_name("table"));
+        object := format('tracker %L on %s', this.label, relation);
         problem := 'condition names what is gone or of another type: events are written without it';
         hint := 'Call pghistory.track() for it again.';
         RETURN NEXT;
     END LOOP;
 
-    hint := repair;
-    FOR "table" IN SELECT DISTINCT t."table"
-                     FROM pghistory.tracker AS t JOIN pg_class AS c ON c.oid = t."table"
+    FOR this IN SELECT c.name FROM pghistory._columns("table") AS c
+                 WHERE pghistory._is_reserved_name(c.name)
+                   AND NOT EXISTS (SELECT FROM pghistory.event_column AS m
+                                        JOIN pghistory.event_table AS e USING (event_table)
+                                    WHERE e."table" = _table_problems."table" AND m.table_column_name = c.name)
     LOOP
-        FOR desired IN
-            SELECT d.*, a.trigger_name IS NOT NULL AS is_there, a.enabled, a.definition AS actual_definition
-              FROM pghistory._desired_triggers("table") AS d
-                   LEFT JOIN pghistory._actual_triggers("table") AS a
-                          ON a.relation = d.relation AND a.trigger_name = d.trigger_name
-        LOOP
-            object := format('trigger %I on %s', desired.trigger_name, pghistory._table_name(desired.relation));
-            problem := CASE WHEN NOT desired.is_there THEN 'trigger is missing'
-                            WHEN desired.actual_definition <> desired.definition
-                            THEN 'trigger is not what this version of pghistory makes'
-                            WHEN desired.enabled IN ('D', 'R') THEN 'trigger is disabled' END;
-            IF problem IS NOT NULL THEN
+        object := format('column %I of %s', this.name, relation);
+        problem := 'column has a name that event tables need, and is not recorded';
+        hint := 'Rename the column.';
+        RETURN NEXT;
+    END LOOP;
+
+    IF (SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = "table")
+       AND EXISTS (SELECT FROM pghistory._operations("table") AS o WHERE o.operation = 'truncate')
+    THEN
+        object := format('table %s', relation);
+        problem := 'rows that its policies hide from the event table''s owner are not recorded by TRUNCATE';
+        hint := 'ALTER TABLE ... NO FORCE ROW LEVEL SECURITY, or give that role a policy for all rows.';
+        RETURN NEXT;
+    END IF;
+
+    hint := repair;
+    FOR this IN
+        SELECT d.*, a.trigger_name IS NOT NULL AS is_there, a.enabled, a.definition AS actual_definition
+          FROM pghistory._desired_triggers("table") AS d
+               LEFT JOIN pghistory._actual_triggers("table") AS a
+                      ON a.relation = d.relation AND a.trigger_name = d.trigger_name
+    LOOP
+        object := format('trigger %I on %s', this.trigger_name, pghistory._table_name(this.relation));
+        problem := CASE WHEN NOT this.is_there THEN 'trigger is missing'
+                        WHEN this.actual_definition <> this.definition
+                        THEN 'trigger is not what this version of pghistory makes'
+                        WHEN this.enabled IN ('D', 'R') THEN 'trigger is disabled' END;
+        IF problem IS NOT NULL THEN
+            RETURN NEXT;
+        END IF;
+        object := format('function %s()', this.function);
+        problem := CASE WHEN this.body IS NOT NULL
+                        THEN pghistory._function_problem(
+                            this.function, '', pghistory._function_settings(this.operation), this.body,
+                            this.event_table) END;
+        IF problem IS NOT NULL THEN
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END
+$function$;
+
+CREATE FUNCTION pghistory.verify()
+ RETURNS TABLE("table" regclass, object text, problem text, hint text)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+DECLARE
+    this record;
+BEGIN
+    FOR object IN SELECT format('%s', s.relation) FROM pghistory._state_relations() AS s WHERE NOT s.is_trusted LOOP
+        problem := 'it belongs to another role than the extension';
+        hint := 'Let a superuser call pghistory.refresh().';
+        RETURN NEXT;
+    END LOOP;
+    IF NOT pghistory._has_state() THEN
+        RETURN;
+    END IF;
+    FOR "table" IN
+        SELECT DISTINCT t."table" FROM pghistory.tracker AS t JOIN pg_class AS c ON c.oid = t."table"
+    LOOP
+        BEGIN
+            FOR this IN SELECT * FROM pghistory._table_problems("table") LOOP
+                object := this.object;
+                problem := this.problem;
+                hint := this.hint;
                 RETURN NEXT;
-            END IF;
-            object := format('function %s()', desired.function);
-            problem := CASE WHEN desired.body IS NOT NULL
-                            THEN pghistory._function_problem(
-                                desired.function, '', desired.body, desired.event_table) END;
-            IF problem IS NOT NULL THEN
-                RETURN NEXT;
-            END IF;
-        END LOOP;
+            END LOOP;
+        EXCEPTION WHEN OTHERS THEN
+            object := format('table %s', pghistory._table_name("table"));
+            problem := format('its tracking cannot be verified: %s', SQLERRM);
+            hint := 'Call pghistory.refresh(), or track() for it again.';
+            RETURN NEXT;
+        END;
     END LOOP;
 END
 $function$;
@@ -4340,8 +4718,9 @@ BEGIN
 END
 $function$;
 
--- Old values must not stand in the way of DDL on types. A column that holds them for nobody any more becomes text
--- before its type may go or change; one of a domain becomes its base type before values are checked again.
+-- Old values must not stand in the way of DDL on types. A column that keeps them for nobody any more becomes text
+-- before its type may go or change; one of a domain becomes its base type before values are checked again. Only of
+-- types that this session may change.
 CREATE FUNCTION pghistory._release_types(tag text)
  RETURNS void
  LANGUAGE plpgsql
@@ -4349,6 +4728,7 @@ CREATE FUNCTION pghistory._release_types(tag text)
 AS $function$
 DECLARE
     held record;
+    reason text;
 BEGIN
     FOR held IN
         SELECT e.event_table, a.attname,
@@ -4357,20 +4737,31 @@ BEGIN
           FROM pghistory.event_table AS e
                JOIN pg_attribute AS a ON a.attrelid = e.event_table AND a.attnum > 0 AND NOT a.attisdropped
                JOIN pg_type AS t ON t.oid = a.atttypid AND t.typnamespace <> 'pg_catalog'::regnamespace
+               JOIN pg_namespace AS n ON n.oid = t.typnamespace
                CROSS JOIN LATERAL pghistory._base_type(a.atttypid, a.atttypmod) AS b
-         WHERE CASE WHEN tag = 'ALTER DOMAIN' THEN t.typtype = 'd'
+         WHERE (pg_has_role(session_user, t.typowner, 'USAGE') OR pg_has_role(session_user, n.nspowner, 'USAGE'))
+           AND CASE WHEN tag = 'ALTER DOMAIN' THEN
+                         t.typtype = 'd'
+                         AND (pghistory._is_kept(a.attrelid, a.attnum)
+                              OR EXISTS (SELECT FROM pghistory.event_column AS c
+                                          WHERE c.event_table = e.event_table AND c.column_name = a.attname))
                     WHEN tag IN ('ALTER TYPE', 'DROP TYPE', 'DROP DOMAIN', 'DROP EXTENSION', 'DROP SCHEMA') THEN
-                         NOT starts_with(a.attname, 'pgh_')
-                         AND NOT EXISTS (SELECT FROM pghistory.event_column AS c
-                                          WHERE c.event_table = e.event_table AND c.column_name = a.attname)
+                         pghistory._is_kept(a.attrelid, a.attnum)
                END
            AND pghistory._may_rewrite(e.event_table)
            AND (pghistory._is_trusted(e.event_table)
                 OR tag = 'ALTER DOMAIN'
                 OR pghistory._is_harmless_cast(a.atttypid, 'text'::regtype))
     LOOP
-        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s', pghistory._table_name(held.event_table),
-                       held.attname, held.type_text);
+        BEGIN
+            EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s', pghistory._table_name(held.event_table),
+                           held.attname, held.type_text);
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS reason = MESSAGE_TEXT;
+            RAISE WARNING 'column "%" of event table % keeps its type: %', held.attname, held.event_table, reason
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      HINT = 'Change it by hand if it stands in the way.';
+        END;
     END LOOP;
 END
 $function$;
@@ -4394,11 +4785,19 @@ BEGIN
     IF NOT pghistory._has_state() OR pghistory._is_restoring() OR pghistory._is_own_ddl(context) THEN
         RETURN;
     END IF;
-    PERFORM pghistory._follow_tables(ARRAY(
-        SELECT DISTINCT e."table"
-          FROM pghistory.event_table AS e JOIN pg_class AS c ON c.oid = e."table"
-         WHERE e.origin <> pghistory._origin(e."table")
-           AND EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = e.event_table)));
+    IF EXISTS (SELECT FROM pg_control_system() AS s
+                           CROSS JOIN pghistory.event_table AS e
+                           LEFT JOIN pg_class AS c ON c.oid = e."table"
+                WHERE e."table" IS NOT NULL
+                  AND (c.oid IS NULL OR e.origin <> format('%s/%s', s.system_identifier, c.oid)))
+    THEN
+        PERFORM pghistory._forget_dropped_tables();
+        PERFORM pghistory._follow_tables(ARRAY(
+            SELECT DISTINCT e."table"
+              FROM pghistory.event_table AS e
+             WHERE e."table" IS NOT NULL AND e.origin <> pghistory._origin(e."table")
+               AND EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = e.event_table)));
+    END IF;
     PERFORM pghistory._release_types(tg_tag);
 EXCEPTION WHEN OTHERS THEN
     RAISE WARNING 'pghistory could not prepare for this DDL: %', SQLERRM
@@ -4446,9 +4845,9 @@ BEGIN
             OR t."table" IN (SELECT inhparent FROM pg_inherits WHERE inhrelid = d.relation)
             OR t."table" IN (SELECT confrelid FROM pg_constraint WHERE conrelid = d.relation AND contype = 'f')
             OR d.classid = 'pg_namespace'::regclass AND d.objid IN (tc.relnamespace, ec.relnamespace)
-            OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id oid, schema oid)
-                        WHERE o.class::regclass = d.classid AND o.id = d.objid
-                           OR d.classid = 'pg_namespace'::regclass AND o.schema = d.objid)));
+            OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id text, schema text)
+                        WHERE o.class = d.classid::regclass::text AND o.id = d.objid::text
+                           OR d.classid = 'pg_namespace'::regclass AND o.schema = d.objid::text)));
 EXCEPTION WHEN OTHERS THEN
     RAISE WARNING 'pghistory could not follow this DDL: %', SQLERRM
         USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -4487,7 +4886,8 @@ BEGIN
              WHERE e.event_table = gone.event_table;
             PERFORM pghistory._drop_generated_functions(gone.event_table);
         END IF;
-        PERFORM pghistory._drop_function(to_regprocedure(gone.by_hand || '(text, text)'));
+        PERFORM pghistory._drop_function(to_regprocedure(gone.by_hand || '(text, text)'))
+          WHERE NOT EXISTS (SELECT FROM pghistory.event_table AS e WHERE e.by_hand = gone.by_hand);
         IF EXISTS (SELECT FROM pg_class WHERE oid = gone."table") THEN
             PERFORM pghistory._follow_tables(ARRAY[gone."table"]);
         END IF;
@@ -4502,8 +4902,8 @@ BEGIN
             OR d.object_type = 'trigger' AND d.address_names[3] !~ '^! ?pghistory '
                AND to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) = t."table"
             OR d.classid = 'pg_class'::regclass AND pghistory._may_leave_row_level(t."table", t.event_table, false)
-            OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id oid)
-                        WHERE o.class::regclass = d.classid AND o.id = d.objid)));
+            OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id text)
+                        WHERE o.class = d.classid::regclass::text AND o.id = d.objid::text)));
 EXCEPTION WHEN OTHERS THEN
     RAISE WARNING 'pghistory could not follow this DDL: %', SQLERRM
         USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -4604,10 +5004,10 @@ GRANT EXECUTE ON FUNCTION
 -- transaction only.
 
 GRANT EXECUTE ON FUNCTION  -- catalog.sql
-    pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._missing_value, pghistory._base_type,
-    pghistory._event_type, pghistory._holds, pghistory._primary_key, pghistory._key_followers,
-    pghistory._has_row_triggers, pghistory._may_not_fit, pghistory._is_indexable, pghistory._has_index,
-    pghistory._row_level_reason, pghistory._partition_tree, pghistory._partition_root,
+    pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._last_event, pghistory._missing_value,
+    pghistory._base_type, pghistory._event_type, pghistory._holds, pghistory._primary_key,
+    pghistory._key_followers, pghistory._has_row_triggers, pghistory._may_not_fit, pghistory._is_indexable,
+    pghistory._has_index, pghistory._row_level_reason, pghistory._partition_tree, pghistory._partition_root,
     pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
@@ -4621,7 +5021,7 @@ GRANT EXECUTE ON FUNCTION  -- names.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- state.sql
-    pghistory._has_state, pghistory._extension_is_installed, pghistory._is_event_table
+    pghistory._state_relations, pghistory._has_state, pghistory._extension_is_installed, pghistory._is_event_table
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- context.sql
@@ -4631,7 +5031,7 @@ GRANT EXECUTE ON FUNCTION  -- context.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- requests.sql
-    pghistory._use_permit
+    pghistory._check_details, pghistory._use_permit
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- checks.sql
@@ -4663,15 +5063,16 @@ GRANT EXECUTE ON FUNCTION  -- templates.sql
 GRANT EXECUTE ON FUNCTION  -- triggers.sql
     pghistory._is_generated, pghistory._own_function_name, pghistory._trigger_relations,
     pghistory._trigger_definition, pghistory._note_writer, pghistory._desired_triggers, pghistory._actual_triggers,
-    pghistory._ensure_function, pghistory._drop_function, pghistory._drop_generated_functions,
-    pghistory._apply_triggers, pghistory._enable_triggers, pghistory._apply_by_hand
+    pghistory._function_settings, pghistory._ensure_function, pghistory._drop_function,
+    pghistory._drop_generated_functions, pghistory._apply_triggers, pghistory._enable_triggers,
+    pghistory._apply_by_hand
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
-    pghistory._set_aside, pghistory._ensure_column, pghistory._retype_column, pghistory._rename_columns,
-    pghistory._current_names, pghistory._last_event, pghistory._follow_columns, pghistory._fill_key,
-    pghistory._follow_key, pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
-    pghistory._follow_event_table, pghistory._follow_table
+    pghistory._mark_kept, pghistory._is_kept, pghistory._set_aside, pghistory._ensure_column,
+    pghistory._retype_column, pghistory._rename_columns, pghistory._current_names, pghistory._follow_columns,
+    pghistory._fill_key, pghistory._follow_key, pghistory._condition_renames, pghistory._column_numbers,
+    pghistory._follow_trackers, pghistory._follow_event_table, pghistory._follow_table
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- track.sql
@@ -4689,5 +5090,6 @@ GRANT EXECUTE ON FUNCTION  -- create_event.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- upkeep.sql
-    pghistory._own_tracked_tables, pghistory._event_table_problems, pghistory._function_problem
+    pghistory._own_tracked_tables, pghistory._repair_table, pghistory._repair_tables,
+    pghistory._event_table_problems, pghistory._function_problem, pghistory._table_problems
     TO PUBLIC;

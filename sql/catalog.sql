@@ -52,6 +52,21 @@ BEGIN
 END
 $function$;
 
+-- The last event of an event table, as its sequence knows it: a query would be planned, and what others made to be
+-- evaluated in planning would be. Null where there is no sequence of its own.
+CREATE OR REPLACE FUNCTION pghistory._last_event(event_table regclass)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    sequence regclass := pg_get_serial_sequence(pghistory._table_name(event_table), 'pgh_id');
+BEGIN
+    RETURN CASE WHEN sequence IS NOT NULL THEN COALESCE(pg_sequence_last_value(sequence), 0) END;
+END
+$function$;
+
 -- The value of a column that was added with a constant default, in the rows that were there.
 CREATE OR REPLACE FUNCTION pghistory._missing_value("table" regclass, number smallint)
  RETURNS text

@@ -118,36 +118,53 @@ AS $function$
 DECLARE
     settings CONSTANT text := concat(current_setting('pghistory.context_id', true), ' ',
                                      current_setting('pghistory.context_metadata', true));
-    capturing CONSTANT boolean := COALESCE(pghistory._capturing(), EXISTS (SELECT FROM pghistory.capture_key));
+    capturing boolean := pghistory._capturing();
     active record;
     facts jsonb;
 BEGIN
     -- What was attached last is remembered in a setting that a rollback takes back together with the row. A writer
     -- can forge it; where transactions must not stay anonymous, the table is asked.
-    IF NOT capturing AND current_setting('pghistory.attached', true) = settings THEN
-        RETURN left(settings, strpos(settings, ' ') - 1);
+    IF capturing = false AND current_setting('pghistory.attached', true) = settings
+       AND settings ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12} '
+    THEN
+        RETURN left(settings, 36);
     END IF;
 
     active := pghistory._read_context();
     IF active.problem IS NOT NULL THEN
         PERFORM pghistory._warn_of_context(active.problem);
     END IF;
+    -- Where a restore left our tables to another role, what he put on them must not run here.
+    IF NOT pghistory._has_state() THEN
+        PERFORM pghistory._warn_of_context('the tables of pghistory are not the extension owner''s; call refresh()');
+        RETURN active.id;
+    END IF;
+    capturing := COALESCE(capturing, EXISTS (SELECT FROM pghistory.capture_key));
     IF capturing THEN
+        facts := pghistory._captured_facts();
+        -- What is kept is what was true of the transaction's first event, as long as the same role writes.
+        facts := COALESCE((SELECT p.session FROM pghistory.context_part AS p
+                            WHERE p.xid = pg_current_xact_id()
+                              AND p.session -> 'current_user' IS NOT DISTINCT FROM facts -> 'current_user'
+                            ORDER BY p.part LIMIT 1),
+                          facts);
         active.id := COALESCE(active.id, pghistory._transaction_context_id());
         active.metadata := active.metadata - 'session';
-        facts := (SELECT session FROM pghistory.context_part
-                   WHERE xid = pg_current_xact_id() AND session IS NOT NULL ORDER BY part LIMIT 1);
-        IF facts IS NOT NULL AND EXISTS (
-               SELECT FROM pghistory.context_part
-                WHERE xid = pg_current_xact_id() AND id = active.id AND session IS NOT NULL
-                  AND metadata = active.metadata)
+        IF EXISTS (SELECT FROM pghistory.context_part AS p
+                    WHERE p.xid = pg_current_xact_id() AND p.id = active.id AND p.session = facts
+                      AND p.metadata = active.metadata)
         THEN
             RETURN active.id;
         END IF;
-        facts := COALESCE(facts, pghistory._captured_facts());
     END IF;
 
-    IF active.id IS NOT NULL THEN
+    -- A part is written for an event: by a trigger, or with a permit. What is added later needs one that is there.
+    IF active.id IS NOT NULL
+       AND (pg_trigger_depth() > 0
+            OR EXISTS (SELECT FROM pghistory._permit WHERE xid = pg_current_xact_id() AND used)
+            OR EXISTS (SELECT FROM pghistory.context_part AS p
+                        WHERE p.xid = pg_current_xact_id() AND p.id = active.id))
+    THEN
         INSERT INTO pghistory.context_part (id, xid, created_at, metadata, session)
         VALUES (active.id, pg_current_xact_id(), transaction_timestamp(), active.metadata, facts);
         IF active.problem IS NULL THEN
@@ -186,7 +203,7 @@ BEGIN
     END IF;
     id := active.id;
     metadata := active.metadata;
-    IF COALESCE(pghistory._capturing(), true) THEN
+    IF COALESCE(pghistory._capturing(), true) AND pghistory._has_state() THEN
         facts := pghistory._captured_facts();
     END IF;
     IF facts IS NOT NULL THEN

@@ -52,7 +52,7 @@ BEGIN
                   HINT = 'Give the table''s row itself: '
                          'SELECT pghistory.create_event(u, ''user.login'') FROM users AS u WHERE ...';
     END IF;
-    PERFORM pghistory._check_not_null('record', record IS NULL AND record::text IS NULL);
+    PERFORM pghistory._check_not_null('record', record IS NOT DISTINCT FROM NULL);
     PERFORM pghistory._check_not_null('label', label IS NULL);
     tracked := pghistory._table_with_label("table", label);
     -- It is called by the name that the catalog has for it, and only if it runs as the owner of the event table.
@@ -69,7 +69,11 @@ BEGIN
                   HINT = 'Its owner can call pghistory.refresh().';
     END IF;
     INSERT INTO pghistory._request VALUES ('permit event', tracked, NULL, jsonb_build_object('label', label));
-    EXECUTE format('SELECT %s($1, $2::%s::text)', function, pghistory._table_name(tracked))
+    -- The row as text, by output functions: casts could be anybody's.
+    EXECUTE format('SELECT %s($1, format(''%%s'', ROW(%s)))', function,
+                   (SELECT string_agg(format('($2).%I', a.attname), ', ' ORDER BY a.attnum)
+                      FROM pg_attribute AS a
+                     WHERE a.attrelid = tracked AND a.attnum > 0 AND NOT a.attisdropped))
        INTO event_id
       USING label, record;
     RETURN event_id;

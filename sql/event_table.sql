@@ -268,7 +268,7 @@ $function$;
 
 -- Why a table that is there cannot hold such events, or null when it can.
 CREATE OR REPLACE FUNCTION pghistory._misfit(
-    event_table regclass, "table" regclass, fields name[], obj_key name[], context text)
+    event_table regclass, "table" regclass, fields name[], obj_key name[], context text, append_only boolean)
  RETURNS text
  LANGUAGE plpgsql
  STABLE
@@ -280,6 +280,10 @@ DECLARE
 BEGIN
     IF (SELECT relkind NOT IN ('r', 'p') OR relpersistence = 't' FROM pg_class WHERE oid = event_table) THEN
         RETURN 'it is not an ordinary table';
+    ELSIF append_only
+          AND EXISTS (SELECT FROM pg_class WHERE oid = event_table AND (relkind = 'p' OR relhassubclass))
+    THEN
+        RETURN 'it has partitions or children, which nothing would guard as append-only';
     ELSIF EXISTS (SELECT FROM pghistory.tracker AS t WHERE t."table" = _misfit.event_table)
           OR event_table = "table"
     THEN

@@ -65,8 +65,9 @@ BEGIN
 END
 $function$;
 
--- Old values must not stand in the way of DDL on types. A column that holds them for nobody any more becomes text
--- before its type may go or change; one of a domain becomes its base type before values are checked again.
+-- Old values must not stand in the way of DDL on types. A column that keeps them for nobody any more becomes text
+-- before its type may go or change; one of a domain becomes its base type before values are checked again. Only of
+-- types that this session may change.
 CREATE OR REPLACE FUNCTION pghistory._release_types(tag text)
  RETURNS void
  LANGUAGE plpgsql
@@ -74,6 +75,7 @@ CREATE OR REPLACE FUNCTION pghistory._release_types(tag text)
 AS $function$
 DECLARE
     held record;
+    reason text;
 BEGIN
     FOR held IN
         SELECT e.event_table, a.attname,
@@ -82,20 +84,31 @@ BEGIN
           FROM pghistory.event_table AS e
                JOIN pg_attribute AS a ON a.attrelid = e.event_table AND a.attnum > 0 AND NOT a.attisdropped
                JOIN pg_type AS t ON t.oid = a.atttypid AND t.typnamespace <> 'pg_catalog'::regnamespace
+               JOIN pg_namespace AS n ON n.oid = t.typnamespace
                CROSS JOIN LATERAL pghistory._base_type(a.atttypid, a.atttypmod) AS b
-         WHERE CASE WHEN tag = 'ALTER DOMAIN' THEN t.typtype = 'd'
+         WHERE (pg_has_role(session_user, t.typowner, 'USAGE') OR pg_has_role(session_user, n.nspowner, 'USAGE'))
+           AND CASE WHEN tag = 'ALTER DOMAIN' THEN
+                         t.typtype = 'd'
+                         AND (pghistory._is_kept(a.attrelid, a.attnum)
+                              OR EXISTS (SELECT FROM pghistory.event_column AS c
+                                          WHERE c.event_table = e.event_table AND c.column_name = a.attname))
                     WHEN tag IN ('ALTER TYPE', 'DROP TYPE', 'DROP DOMAIN', 'DROP EXTENSION', 'DROP SCHEMA') THEN
-                         NOT starts_with(a.attname, 'pgh_')
-                         AND NOT EXISTS (SELECT FROM pghistory.event_column AS c
-                                          WHERE c.event_table = e.event_table AND c.column_name = a.attname)
+                         pghistory._is_kept(a.attrelid, a.attnum)
                END
            AND pghistory._may_rewrite(e.event_table)
            AND (pghistory._is_trusted(e.event_table)
                 OR tag = 'ALTER DOMAIN'
                 OR pghistory._is_harmless_cast(a.atttypid, 'text'::regtype))
     LOOP
-        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s', pghistory._table_name(held.event_table),
-                       held.attname, held.type_text);
+        BEGIN
+            EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s', pghistory._table_name(held.event_table),
+                           held.attname, held.type_text);
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS reason = MESSAGE_TEXT;
+            RAISE WARNING 'column "%" of event table % keeps its type: %', held.attname, held.event_table, reason
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      HINT = 'Change it by hand if it stands in the way.';
+        END;
     END LOOP;
 END
 $function$;
@@ -119,11 +132,19 @@ BEGIN
     IF NOT pghistory._has_state() OR pghistory._is_restoring() OR pghistory._is_own_ddl(context) THEN
         RETURN;
     END IF;
-    PERFORM pghistory._follow_tables(ARRAY(
-        SELECT DISTINCT e."table"
-          FROM pghistory.event_table AS e JOIN pg_class AS c ON c.oid = e."table"
-         WHERE e.origin <> pghistory._origin(e."table")
-           AND EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = e.event_table)));
+    IF EXISTS (SELECT FROM pg_control_system() AS s
+                           CROSS JOIN pghistory.event_table AS e
+                           LEFT JOIN pg_class AS c ON c.oid = e."table"
+                WHERE e."table" IS NOT NULL
+                  AND (c.oid IS NULL OR e.origin <> format('%s/%s', s.system_identifier, c.oid)))
+    THEN
+        PERFORM pghistory._forget_dropped_tables();
+        PERFORM pghistory._follow_tables(ARRAY(
+            SELECT DISTINCT e."table"
+              FROM pghistory.event_table AS e
+             WHERE e."table" IS NOT NULL AND e.origin <> pghistory._origin(e."table")
+               AND EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = e.event_table)));
+    END IF;
     PERFORM pghistory._release_types(tg_tag);
 EXCEPTION WHEN OTHERS THEN
     RAISE WARNING 'pghistory could not prepare for this DDL: %', SQLERRM
@@ -171,9 +192,9 @@ BEGIN
             OR t."table" IN (SELECT inhparent FROM pg_inherits WHERE inhrelid = d.relation)
             OR t."table" IN (SELECT confrelid FROM pg_constraint WHERE conrelid = d.relation AND contype = 'f')
             OR d.classid = 'pg_namespace'::regclass AND d.objid IN (tc.relnamespace, ec.relnamespace)
-            OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id oid, schema oid)
-                        WHERE o.class::regclass = d.classid AND o.id = d.objid
-                           OR d.classid = 'pg_namespace'::regclass AND o.schema = d.objid)));
+            OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id text, schema text)
+                        WHERE o.class = d.classid::regclass::text AND o.id = d.objid::text
+                           OR d.classid = 'pg_namespace'::regclass AND o.schema = d.objid::text)));
 EXCEPTION WHEN OTHERS THEN
     RAISE WARNING 'pghistory could not follow this DDL: %', SQLERRM
         USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -212,7 +233,8 @@ BEGIN
              WHERE e.event_table = gone.event_table;
             PERFORM pghistory._drop_generated_functions(gone.event_table);
         END IF;
-        PERFORM pghistory._drop_function(to_regprocedure(gone.by_hand || '(text, text)'));
+        PERFORM pghistory._drop_function(to_regprocedure(gone.by_hand || '(text, text)'))
+          WHERE NOT EXISTS (SELECT FROM pghistory.event_table AS e WHERE e.by_hand = gone.by_hand);
         IF EXISTS (SELECT FROM pg_class WHERE oid = gone."table") THEN
             PERFORM pghistory._follow_tables(ARRAY[gone."table"]);
         END IF;
@@ -227,8 +249,8 @@ BEGIN
             OR d.object_type = 'trigger' AND d.address_names[3] !~ '^! ?pghistory '
                AND to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) = t."table"
             OR d.classid = 'pg_class'::regclass AND pghistory._may_leave_row_level(t."table", t.event_table, false)
-            OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id oid)
-                        WHERE o.class::regclass = d.classid AND o.id = d.objid)));
+            OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id text)
+                        WHERE o.class = d.classid::regclass::text AND o.id = d.objid::text)));
 EXCEPTION WHEN OTHERS THEN
     RAISE WARNING 'pghistory could not follow this DDL: %', SQLERRM
         USING ERRCODE = 'object_not_in_prerequisite_state',

@@ -1,5 +1,26 @@
 -- Following the user's DDL: the event table, its columns and the triggers become what the table has become.
 
+-- A column whose values are kept for nobody any more says so in its comment, which follows it wherever it goes.
+CREATE OR REPLACE FUNCTION pghistory._mark_kept(event_table regclass, field name, source name)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', pghistory._table_name(event_table), field,
+                   format('Kept by pghistory: what column "%s" held.', source));
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._is_kept(event_table regclass, number smallint)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(starts_with(col_description(event_table, number), 'Kept by pghistory: '), false)
+$function$;
+
 -- Keeps a column under the first free name: <name>__1, <name>__2, ...
 CREATE OR REPLACE FUNCTION pghistory._set_aside(event_table regclass, field name)
  RETURNS name
@@ -15,6 +36,7 @@ BEGIN
         free_name := pghistory._fitting_name(field, format('__%s', number));
     END LOOP;
     EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', pghistory._table_name(event_table), field, free_name);
+    PERFORM pghistory._mark_kept(event_table, free_name, field);
     RETURN free_name;
 END
 $function$;
@@ -139,36 +161,21 @@ AS $function$
                 ORDER BY k.place) END
 $function$;
 
-CREATE OR REPLACE FUNCTION pghistory._last_event(event_table regclass)
- RETURNS bigint
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-DECLARE
-    last_id bigint;
-BEGIN
-    -- a table that its owner made a view of would run what he put there
-    IF (SELECT relkind IN ('r', 'p') FROM pg_class WHERE oid = event_table) THEN
-        EXECUTE format('SELECT max(pgh_id) FROM %s', pghistory._table_name(event_table)) INTO last_id;
-    END IF;
-    RETURN COALESCE(last_id, 0);
-END
-$function$;
-
--- The columns that events hold follow those of the table. Says whether one changed its type.
+-- The columns that events hold follow those of the table.
 CREATE OR REPLACE FUNCTION pghistory._follow_columns("table" regclass, event_table regclass, same_origin boolean)
- RETURNS boolean
+ RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     mapped jsonb;
     this record;
-    retyped boolean := false;
 BEGIN
     -- Renamed and dropped ones. A dropped column stays in the event table, and is nobody's.
     SELECT COALESCE(jsonb_agg(jsonb_build_object(
-               'column_name', CASE WHEN m.column_name = m.table_column_name THEN c.name ELSE m.column_name END,
+               'column_name', CASE WHEN m.column_name = m.table_column_name
+                                        AND NOT pghistory._is_reserved_name(c.name)
+                                   THEN c.name ELSE m.column_name END,
                'table_column_name', c.name, 'table_column_number', c.number)), '[]')
       INTO mapped
       FROM pghistory.event_column AS m
@@ -180,7 +187,15 @@ BEGIN
        FROM pghistory.event_column AS m
             JOIN pghistory._columns("table") AS c ON same_origin AND c.number = m.table_column_number
       WHERE m.event_table = _follow_columns.event_table
-        AND m.column_name = m.table_column_name AND m.column_name <> c.name;
+        AND m.column_name = m.table_column_name AND m.column_name <> c.name
+        AND NOT pghistory._is_reserved_name(c.name);
+    PERFORM pghistory._mark_kept(_follow_columns.event_table, m.column_name, m.column_name)
+       FROM pghistory.event_column AS m
+            JOIN pg_attribute AS a ON a.attrelid = m.event_table AND a.attname = m.column_name
+      WHERE m.event_table = _follow_columns.event_table
+        AND NOT EXISTS (SELECT FROM pghistory._columns("table") AS c
+                         WHERE CASE WHEN same_origin THEN c.number = m.table_column_number
+                                    ELSE c.name = m.table_column_name END);
 
     -- Retyped ones.
     FOR this IN
@@ -194,7 +209,6 @@ BEGIN
         PERFORM pghistory._retype_column(
             event_table, this.column_name, this.type_id, this.type_modifier, this.collation_id);
         PERFORM pghistory._copy_storage(event_table, this.column_name, "table", this.name);
-        retyped := true;
     END LOOP;
 
     -- Added ones, where a tracker wants every column, and those that are missing.
@@ -225,7 +239,6 @@ BEGIN
     END LOOP;
 
     INSERT INTO pghistory._request VALUES ('save columns', "table", event_table, mapped);
-    RETURN retyped;
 END
 $function$;
 
@@ -408,25 +421,22 @@ BEGIN
 END
 $function$;
 
--- Makes an event table follow its table, also one that a dropped table of the name left behind. Says whether a
--- column changed its type.
+-- Makes an event table follow its table, also one that a dropped table of the name left behind.
 CREATE OR REPLACE FUNCTION pghistory._follow_event_table("table" regclass, event_table regclass)
- RETURNS boolean
+ RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     registered record;
     same_origin boolean;
-    retyped boolean;
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_event_table.event_table;
     same_origin := registered.origin = pghistory._origin("table");
     PERFORM pghistory._follow_trackers("table", event_table, same_origin);
-    retyped := pghistory._follow_columns("table", event_table, same_origin);
+    PERFORM pghistory._follow_columns("table", event_table, same_origin);
     PERFORM pghistory._follow_key("table", event_table, same_origin);
     PERFORM pghistory._set_append_only(event_table, registered.append_only);
-    RETURN retyped;
 END
 $function$;
 
@@ -438,16 +448,16 @@ CREATE OR REPLACE FUNCTION pghistory._follow_table("table" regclass)
 AS $function$
 DECLARE
     this record;
-    retyped boolean := false;
 BEGIN
     FOR this IN SELECT e.event_table FROM pghistory.event_table AS e WHERE e."table" = _follow_table."table" LOOP
         IF NOT EXISTS (SELECT FROM pg_class WHERE oid = this.event_table) THEN
             INSERT INTO pghistory._request VALUES ('forget event table', "table", this.event_table);
             CONTINUE;
         END IF;
-        retyped := pghistory._follow_event_table("table", this.event_table) OR retyped;
-        PERFORM pghistory._apply_by_hand("table", this.event_table);
+        PERFORM pghistory._follow_event_table("table", this.event_table);
+        -- Functions are written anew in any case: sessions have plans for the types that columns had.
+        PERFORM pghistory._apply_by_hand("table", this.event_table, true);
     END LOOP;
-    PERFORM pghistory._apply_triggers("table", retyped);
+    PERFORM pghistory._apply_triggers("table", true);
 END
 $function$;

@@ -37,6 +37,7 @@ CREATE OR REPLACE FUNCTION pghistory._identity_text("table" regclass, identity j
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT string_agg(format('t.%I %s %L::%s', c.name, pghistory._equality_operator(c.type_id), i.value,
-                             format_type(c.type_id, -1)), ' AND ' ORDER BY c.number)
+                             format_type((pghistory._base_type(c.type_id, -1)).type_id, -1)),
+                      ' AND ' ORDER BY c.number)
       FROM jsonb_each_text(identity) AS i JOIN pghistory._columns("table") AS c ON c.name = i.key
 $function$;

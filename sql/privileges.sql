@@ -23,10 +23,10 @@ GRANT EXECUTE ON FUNCTION
 -- transaction only.
 
 GRANT EXECUTE ON FUNCTION  -- catalog.sql
-    pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._missing_value, pghistory._base_type,
-    pghistory._event_type, pghistory._holds, pghistory._primary_key, pghistory._key_followers,
-    pghistory._has_row_triggers, pghistory._may_not_fit, pghistory._is_indexable, pghistory._has_index,
-    pghistory._row_level_reason, pghistory._partition_tree, pghistory._partition_root,
+    pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._last_event, pghistory._missing_value,
+    pghistory._base_type, pghistory._event_type, pghistory._holds, pghistory._primary_key,
+    pghistory._key_followers, pghistory._has_row_triggers, pghistory._may_not_fit, pghistory._is_indexable,
+    pghistory._has_index, pghistory._row_level_reason, pghistory._partition_tree, pghistory._partition_root,
     pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
@@ -40,7 +40,7 @@ GRANT EXECUTE ON FUNCTION  -- names.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- state.sql
-    pghistory._has_state, pghistory._extension_is_installed, pghistory._is_event_table
+    pghistory._state_relations, pghistory._has_state, pghistory._extension_is_installed, pghistory._is_event_table
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- context.sql
@@ -50,7 +50,7 @@ GRANT EXECUTE ON FUNCTION  -- context.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- requests.sql
-    pghistory._use_permit
+    pghistory._check_details, pghistory._use_permit
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- checks.sql
@@ -82,15 +82,16 @@ GRANT EXECUTE ON FUNCTION  -- templates.sql
 GRANT EXECUTE ON FUNCTION  -- triggers.sql
     pghistory._is_generated, pghistory._own_function_name, pghistory._trigger_relations,
     pghistory._trigger_definition, pghistory._note_writer, pghistory._desired_triggers, pghistory._actual_triggers,
-    pghistory._ensure_function, pghistory._drop_function, pghistory._drop_generated_functions,
-    pghistory._apply_triggers, pghistory._enable_triggers, pghistory._apply_by_hand
+    pghistory._function_settings, pghistory._ensure_function, pghistory._drop_function,
+    pghistory._drop_generated_functions, pghistory._apply_triggers, pghistory._enable_triggers,
+    pghistory._apply_by_hand
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
-    pghistory._set_aside, pghistory._ensure_column, pghistory._retype_column, pghistory._rename_columns,
-    pghistory._current_names, pghistory._last_event, pghistory._follow_columns, pghistory._fill_key,
-    pghistory._follow_key, pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
-    pghistory._follow_event_table, pghistory._follow_table
+    pghistory._mark_kept, pghistory._is_kept, pghistory._set_aside, pghistory._ensure_column,
+    pghistory._retype_column, pghistory._rename_columns, pghistory._current_names, pghistory._follow_columns,
+    pghistory._fill_key, pghistory._follow_key, pghistory._condition_renames, pghistory._column_numbers,
+    pghistory._follow_trackers, pghistory._follow_event_table, pghistory._follow_table
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- track.sql
@@ -108,5 +109,6 @@ GRANT EXECUTE ON FUNCTION  -- create_event.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- upkeep.sql
-    pghistory._own_tracked_tables, pghistory._event_table_problems, pghistory._function_problem
+    pghistory._own_tracked_tables, pghistory._repair_table, pghistory._repair_tables,
+    pghistory._event_table_problems, pghistory._function_problem, pghistory._table_problems
     TO PUBLIC;

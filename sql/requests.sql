@@ -6,12 +6,82 @@ CREATE OR REPLACE VIEW pghistory._request AS
     SELECT NULL::text AS action, NULL::regclass AS "table", NULL::regclass AS event_table, NULL::jsonb AS details
      WHERE false;
 
--- Permits to write one event by hand: given by create_event() and used up at once.
+-- Permits to write one event by hand: given by create_event() and used at once. Those of transactions that are over
+-- go with the next.
 CREATE UNLOGGED TABLE IF NOT EXISTS pghistory._permit (
     xid xid8 NOT NULL,
     event_table regclass NOT NULL,
-    label text NOT NULL
+    label text NOT NULL,
+    used boolean NOT NULL DEFAULT false
 );
+CREATE INDEX IF NOT EXISTS _permit_xid_idx ON pghistory._permit (xid);
+
+-- What comes through the door is of the form that track() and its fellows give it: somebody who uses it himself can
+-- write nonsense about his own tables, but none that keeps others from theirs.
+CREATE OR REPLACE FUNCTION pghistory._check_details(
+    action text, "table" regclass, event_table regclass, details jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    is_well_formed boolean;
+    function regprocedure;
+BEGIN
+    is_well_formed := COALESCE(
+        CASE
+        WHEN action IN ('save event table', 'save columns', 'save tracker', 'save function') THEN
+            (SELECT c.relkind IN ('r', 'p') AND c.relpersistence <> 't' FROM pg_class AS c WHERE c.oid = event_table)
+            AND (SELECT c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
+                   FROM pg_class AS c WHERE c.oid = "table")
+        ELSE true
+        END
+        AND CASE action
+        WHEN 'save event table' THEN
+            (SELECT array_position(d.obj_key, NULL) IS NULL AND array_position(d.obj_key_numbers, NULL) IS NULL
+                    AND cardinality(d.obj_key) = cardinality(d.obj_key_numbers)
+                    AND d.obj_key <@ ARRAY(SELECT c.name FROM pghistory._columns("table") AS c)
+                    AND d.context IN ('reference', 'inline', 'none')
+                    AND COALESCE(d.obj_fk IN ('cascade', 'restrict', 'set null'), true)
+               FROM jsonb_to_record(details)
+                        AS d(obj_key name[], obj_key_numbers smallint[], context text, obj_fk text))
+        WHEN 'save columns' THEN
+            NOT EXISTS (SELECT FROM jsonb_to_recordset(details)
+                            AS d(column_name name, table_column_name name, table_column_number smallint,
+                                 added_after bigint)
+                         WHERE d.column_name IS NULL OR d.table_column_name IS NULL OR d.table_column_number IS NULL)
+        WHEN 'save tracker' THEN
+            (SELECT d.kind IN ('snapshot', 'after_insert', 'after_insert_or_update', 'before_update', 'after_update',
+                               'before_delete', 'before_truncate', 'history', 'event')
+                    AND d.level IN ('auto', 'row', 'statement') AND d.label <> ''
+                    AND array_position(d.fields, NULL) IS NULL AND array_position(d.exclude, NULL) IS NULL
+                    AND NOT EXISTS (SELECT FROM jsonb_to_recordset(d.condition_columns)
+                                        AS c(number smallint, name name, type oid)
+                                     WHERE c.number IS NULL OR c.name IS NULL OR c.type IS NULL)
+                    AND NOT EXISTS (SELECT FROM jsonb_to_recordset(d.condition_objects)
+                                        AS o(class text, id oid, schema oid, name text)
+                                     WHERE o.id IS NULL
+                                        OR COALESCE(o.class NOT IN ('pg_proc', 'pg_type', 'pg_operator',
+                                                                    'pg_collation'), true))
+               FROM jsonb_to_record(details) AS d(kind text, level text, label text, fields name[], exclude name[],
+                                                  condition_columns jsonb, condition_objects jsonb))
+        ELSE true
+        END,
+        false);
+    IF action = 'save function' AND details ->> 'by_hand' IS NOT NULL THEN
+        function := to_regprocedure((details ->> 'by_hand') || '(text, text)');
+        is_well_formed := is_well_formed AND EXISTS (
+            SELECT FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+             WHERE p.oid = function AND p.proowner = pghistory._owner(event_table)
+               AND format('%I.%I', n.nspname, p.proname) = details ->> 'by_hand');
+    END IF;
+    IF NOT is_well_formed THEN
+        RAISE EXCEPTION 'malformed request "%"', action
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'The registry is written by pghistory.track() and its fellows.';
+    END IF;
+END
+$function$;
 
 CREATE OR REPLACE FUNCTION pghistory._check_request()
  RETURNS trigger
@@ -40,11 +110,14 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege',
                   HINT = 'Events go to a table of your own, or of a role that you are a member of.';
     END IF;
+    IF NEW.action <> 'permit event' THEN
+        PERFORM pghistory._check_details(NEW.action, NEW."table", NEW.event_table, NEW.details);
+    END IF;
     RETURN NEW;
 END
 $function$;
 
--- Do two definitions of a tracker record the same events? Names may differ: what is renamed is followed.
+-- Do two definitions of a tracker record the same events?
 CREATE OR REPLACE FUNCTION pghistory._records_the_same(one jsonb, other jsonb)
  RETURNS boolean
  LANGUAGE sql
@@ -52,8 +125,33 @@ CREATE OR REPLACE FUNCTION pghistory._records_the_same(one jsonb, other jsonb)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT bool_and(one -> key IS NOT DISTINCT FROM other -> key)
-      FROM unnest(ARRAY['kind', 'field_numbers', 'exclude_numbers', 'condition_is_void', 'event_table']) AS key
+      FROM unnest(ARRAY['kind', 'fields', 'exclude', 'event_table']) AS key
    HAVING (one ->> 'condition' IS NULL) = (other ->> 'condition' IS NULL)
+$function$;
+
+-- Tables that were dropped where nothing told us. After a restore such an entry may name another table, by chance:
+-- that one has another name.
+CREATE OR REPLACE FUNCTION pghistory._forget_dropped_tables()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    WITH gone AS (
+        SELECT e.event_table
+          FROM pghistory.event_table AS e
+         WHERE e."table" IS NOT NULL
+           AND (pghistory._table_name(e."table") IS NULL
+                OR e.origin <> pghistory._origin(e."table")
+                   AND pghistory._table_name(e."table") <> format('%I.%I', e.table_schema, e.table_name))
+    ), untracked AS (
+        DELETE FROM pghistory.tracker AS t USING gone AS g WHERE t.event_table = g.event_table
+    )
+    UPDATE pghistory.event_table AS e
+       SET "table" = NULL, by_hand = NULL
+      FROM gone AS g
+     WHERE e.event_table = g.event_table;
+END
 $function$;
 
 CREATE OR REPLACE FUNCTION pghistory._apply_request()
@@ -69,14 +167,15 @@ BEGIN
     CASE NEW.action
     WHEN 'prepare' THEN
         PERFORM pghistory._settle_capturing();
+        PERFORM pghistory._forget_dropped_tables();
     WHEN 'save event table' THEN
         -- Trackers of a table that is gone, where nothing told us.
         DELETE FROM pghistory.tracker AS t WHERE t.event_table = NEW.event_table AND t."table" <> NEW."table";
         INSERT INTO pghistory.event_table AS e
             (event_table, "table", table_schema, table_name, origin, obj_key, obj_key_numbers, obj_key_given,
-             obj_fk, context, append_only)
+             obj_fk, context, append_only, foreign_until)
         SELECT NEW.event_table, NEW."table", n.nspname, c.relname, pghistory._origin(NEW."table"),
-               d.obj_key, d.obj_key_numbers, d.obj_key_given, d.obj_fk, d.context, d.append_only
+               d.obj_key, d.obj_key_numbers, d.obj_key_given, d.obj_fk, d.context, d.append_only, 0
           FROM jsonb_to_record(details)
                    AS d(obj_key name[], obj_key_numbers smallint[], obj_key_given boolean, obj_fk text,
                         context text, append_only boolean),
@@ -86,8 +185,11 @@ BEGIN
            SET "table" = EXCLUDED."table", table_schema = EXCLUDED.table_schema, table_name = EXCLUDED.table_name,
                origin = EXCLUDED.origin, obj_key = EXCLUDED.obj_key, obj_key_numbers = EXCLUDED.obj_key_numbers,
                obj_key_given = EXCLUDED.obj_key_given, obj_fk = EXCLUDED.obj_fk, context = EXCLUDED.context,
-               append_only = EXCLUDED.append_only
-         WHERE to_jsonb(e) - 'by_hand' IS DISTINCT FROM to_jsonb(EXCLUDED) - 'by_hand';
+               append_only = EXCLUDED.append_only,
+               foreign_until = CASE WHEN split_part(e.origin, '/', 1) = split_part(EXCLUDED.origin, '/', 1)
+                                    THEN e.foreign_until ELSE COALESCE(pghistory._last_event(e.event_table), 0) END
+         WHERE to_jsonb(e) - ARRAY['by_hand', 'foreign_until']
+               IS DISTINCT FROM to_jsonb(EXCLUDED) - ARRAY['by_hand', 'foreign_until'];
     WHEN 'save function' THEN
         UPDATE pghistory.event_table SET by_hand = details ->> 'by_hand' WHERE event_table = NEW.event_table;
     WHEN 'save columns' THEN
@@ -114,15 +216,19 @@ BEGIN
                    AS d(column_name name, table_column_name name, table_column_number smallint, added_after bigint,
                         missing_value text)
                LEFT JOIN changed AS c
-                 ON c.table_column_number = d.table_column_number OR c.column_name = d.column_name
+                 ON CASE WHEN pghistory._origin(NEW."table") = (SELECT e.origin FROM pghistory.event_table AS e
+                                                                 WHERE e.event_table = NEW.event_table)
+                         THEN c.table_column_number = d.table_column_number
+                         ELSE c.column_name = d.column_name END
         ON CONFLICT DO NOTHING;
     WHEN 'save tracker' THEN
         INSERT INTO pghistory.tracker AS t
             ("table", label, kind, fields, field_numbers, exclude, exclude_numbers, condition,
-             condition_is_row_level, condition_columns, condition_objects, condition_is_void, event_table, level)
+             condition_is_row_level, condition_columns, condition_objects, condition_is_void, event_table, level,
+             since, since_xid)
         SELECT NEW."table", d.label, d.kind, d.fields, d.field_numbers, d.exclude, d.exclude_numbers, d.condition,
                d.condition_is_row_level, d.condition_columns, d.condition_objects, d.condition_is_void,
-               NEW.event_table, d.level
+               NEW.event_table, d.level, transaction_timestamp(), pg_current_xact_id()
           FROM jsonb_to_record(details)
                    AS d(label text, kind text, fields name[], field_numbers smallint[], exclude name[],
                         exclude_numbers smallint[], condition text, condition_is_row_level boolean,
@@ -134,10 +240,12 @@ BEGIN
                condition_columns = EXCLUDED.condition_columns, condition_objects = EXCLUDED.condition_objects,
                condition_is_void = EXCLUDED.condition_is_void,
                event_table = EXCLUDED.event_table, level = EXCLUDED.level,
-               since = CASE WHEN pghistory._records_the_same(to_jsonb(t), to_jsonb(EXCLUDED)) THEN t.since
-                            ELSE EXCLUDED.since END,
-               since_xid = CASE WHEN pghistory._records_the_same(to_jsonb(t), to_jsonb(EXCLUDED)) THEN t.since_xid
-                                ELSE EXCLUDED.since_xid END
+               (since, since_xid) = (
+                   SELECT k.since, k.since_xid
+                     FROM (VALUES (true, t.since, t.since_xid), (false, EXCLUDED.since, EXCLUDED.since_xid))
+                              AS k(same, since, since_xid)
+                    WHERE k.same = (details ? 'since'
+                                    OR pghistory._records_the_same(to_jsonb(t), to_jsonb(EXCLUDED))))
          WHERE to_jsonb(t) - ARRAY['ordinal', 'since', 'since_xid']
                IS DISTINCT FROM to_jsonb(EXCLUDED) - ARRAY['ordinal', 'since', 'since_xid'];
     WHEN 'remove tracker' THEN
@@ -146,6 +254,7 @@ BEGIN
         DELETE FROM pghistory.tracker WHERE event_table = NEW.event_table AND "table" = NEW."table";
         DELETE FROM pghistory.event_table WHERE event_table = NEW.event_table;
     WHEN 'permit event' THEN
+        DELETE FROM pghistory._permit WHERE xid < pg_snapshot_xmin(pg_current_snapshot());
         INSERT INTO pghistory._permit (xid, event_table, label)
         SELECT pg_current_xact_id(), t.event_table, t.label
           FROM pghistory.tracker AS t
@@ -168,9 +277,10 @@ CREATE OR REPLACE FUNCTION pghistory._use_permit(event_table text, label text)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
-    DELETE FROM pghistory._permit AS p
+    UPDATE pghistory._permit AS p
+       SET used = true
      WHERE p.ctid = (SELECT q.ctid FROM pghistory._permit AS q
-                      WHERE q.xid = pg_current_xact_id()
+                      WHERE q.xid = pg_current_xact_id() AND NOT q.used
                         AND q.event_table = _use_permit.event_table::regclass
                         AND q.label = _use_permit.label
                       LIMIT 1);

@@ -3,8 +3,12 @@
 -- Bodies name tables that are made on first use; a test checks them all once these are there.
 SET LOCAL check_function_bodies TO off;
 
+-- Installed as plain SQL, this must not read names under the caller's path.
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
 DO $schema$
 DECLARE
+    creator pg_catalog.regrole;
     schema_owner oid := (SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname = 'pghistory');
     this_role oid := (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user);
 BEGIN
@@ -25,6 +29,24 @@ BEGIN
                              'ALTER SCHEMA pghistory OWNER TO CURRENT_USER.';
         END IF;
         ALTER SCHEMA pghistory OWNER TO CURRENT_USER;
+    END IF;
+    -- Whoever could create functions here could put them in the place of ours.
+    FOR creator IN
+        SELECT a.grantee
+          FROM pg_catalog.pg_namespace AS n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS a
+         WHERE n.nspname = 'pghistory' AND a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE CREATE ON SCHEMA pghistory FROM %s',
+                                  CASE WHEN creator = 0::pg_catalog.oid::pg_catalog.regrole THEN 'PUBLIC'
+                                       ELSE creator::pg_catalog.text END);
+    END LOOP;
+    IF EXISTS (SELECT FROM pg_catalog.pg_namespace AS n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS a
+                WHERE n.nspname = 'pghistory' AND a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner
+                  AND a.grantee <> this_role)
+    THEN
+        RAISE EXCEPTION 'other roles may create objects in schema "pghistory"'
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Let the schema''s owner take that from them: REVOKE CREATE ON SCHEMA pghistory FROM ...';
     END IF;
 END
 $schema$;

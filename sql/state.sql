@@ -2,7 +2,26 @@
 -- pg_dump carries them as what they are and DROP EXTENSION leaves them; one function creates or upgrades them,
 -- on first use.
 
--- Are all of them there? A restore makes them one by one.
+-- What there is of them, and whose it is.
+CREATE OR REPLACE FUNCTION pghistory._state_relations(OUT relation regclass, OUT is_trusted boolean)
+ RETURNS SETOF record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN QUERY
+    SELECT c.oid::regclass,
+           c.relowner = p.proowner OR (SELECT r.rolsuper FROM pg_roles AS r WHERE r.oid = c.relowner)
+      FROM pg_proc AS p
+           CROSS JOIN unnest(ARRAY['context_part', 'context', 'event_table', 'event_column', 'tracker',
+                                   'capture_key']) AS n(name)
+           JOIN pg_class AS c ON c.oid = to_regclass('pghistory.' || n.name)
+     WHERE p.oid = 'pghistory._ensure_state()'::regprocedure;
+END
+$function$;
+
+-- Are all of them there, and the extension's owner's? A restore makes them one by one.
 CREATE OR REPLACE FUNCTION pghistory._has_state()
  RETURNS boolean
  LANGUAGE plpgsql
@@ -10,10 +29,43 @@ CREATE OR REPLACE FUNCTION pghistory._has_state()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
-    RETURN (
-        SELECT bool_and(to_regclass(name) IS NOT NULL)
-          FROM unnest(ARRAY['pghistory.context_part', 'pghistory.context', 'pghistory.event_table',
-                            'pghistory.event_column', 'pghistory.tracker', 'pghistory.capture_key']) AS name);
+    RETURN (SELECT count(*) = 6 AND bool_and(s.is_trusted) FROM pghistory._state_relations() AS s);
+END
+$function$;
+
+-- Makes the extension's owner the owner of what somebody else restored or prepared under our names. What could run
+-- code of his when we write to it is refused.
+CREATE OR REPLACE FUNCTION pghistory._take_over_state()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this record;
+BEGIN
+    FOR this IN SELECT c.oid, c.relkind, c.relowner::regrole AS owner, s.relation
+                  FROM pghistory._state_relations() AS s JOIN pg_class AS c ON c.oid = s.relation
+                 WHERE NOT s.is_trusted
+    LOOP
+        IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = this.oid AND NOT tgisinternal)
+           OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = this.oid AND rulename <> '_RETURN')
+           OR EXISTS (SELECT FROM pg_index
+                       WHERE indrelid = this.oid AND (indexprs IS NOT NULL OR indpred IS NOT NULL))
+           OR EXISTS (SELECT FROM pg_constraint WHERE conrelid = this.oid AND contype NOT IN ('p', 'u', 'f', 'n'))
+           OR EXISTS (SELECT FROM pg_attrdef WHERE adrelid = this.oid)
+           OR EXISTS (SELECT FROM pg_policy WHERE polrelid = this.oid)
+           OR EXISTS (SELECT FROM pg_inherits WHERE this.oid IN (inhrelid, inhparent))
+           OR EXISTS (SELECT FROM pg_statistic_ext WHERE stxrelid = this.oid)
+           OR this.relkind <> (CASE WHEN this.relation = to_regclass('pghistory.context') THEN 'v' ELSE 'r' END)
+           OR NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+        THEN
+            RAISE EXCEPTION '% belongs to role % and cannot be taken over', this.relation, this.owner
+                USING ERRCODE = 'insufficient_privilege',
+                      HINT = 'Look at it, and let a superuser drop what is not as pghistory made it, or the table.';
+        END IF;
+        EXECUTE format('ALTER %s %s OWNER TO CURRENT_USER',
+                       CASE this.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, this.relation);
+    END LOOP;
 END
 $function$;
 
@@ -31,6 +83,7 @@ BEGIN
     IF pghistory._has_state() THEN
         RETURN;
     END IF;
+    PERFORM pghistory._take_over_state();
 
     CREATE TABLE IF NOT EXISTS pghistory.context_part (
         part bigint GENERATED ALWAYS AS IDENTITY,
@@ -77,6 +130,7 @@ BEGIN
         obj_fk text,
         context text NOT NULL,
         append_only boolean NOT NULL,
+        foreign_until bigint NOT NULL,
         by_hand text
     );
     COMMENT ON TABLE pghistory.event_table IS
@@ -84,6 +138,8 @@ BEGIN
         'table is null once it has been dropped; its events stay.';
     COMMENT ON COLUMN pghistory.event_table.origin IS
         'The server and table that the attribute numbers in the registry belong to.';
+    COMMENT ON COLUMN pghistory.event_table.foreign_until IS
+        'The last event that was written on another server: transaction ids up to it mean nothing here.';
     COMMENT ON COLUMN pghistory.event_table.obj_key_given IS
         'False where the key is the primary key, and follows it.';
 
@@ -124,8 +180,8 @@ BEGIN
         condition_is_void boolean NOT NULL,
         event_table regclass NOT NULL REFERENCES pghistory.event_table,
         level text NOT NULL,
-        since timestamp with time zone NOT NULL DEFAULT transaction_timestamp(),
-        since_xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+        since timestamp with time zone NOT NULL,
+        since_xid xid8 NOT NULL,
         PRIMARY KEY ("table", label)
     );
     COMMENT ON TABLE pghistory.tracker IS

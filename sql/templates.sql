@@ -294,6 +294,17 @@ BEGIN
             pghistory._trigger_statements("table", event_table, operation, level, false),
             E'    END;\n');
     END IF;
+    IF operation = 'truncate'
+       AND (SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = "table")
+    THEN
+        statements := concat(
+            E'    IF row_security_active(TG_RELID) THEN\n',
+            E'        RAISE WARNING ''rows that policies hide from the owner of the event table are not recorded''\n',
+            E'            USING ERRCODE = ''insufficient_privilege'',\n',
+            E'                  HINT = ''See pghistory.verify().'';\n',
+            E'    END IF;\n',
+            statements);
+    END IF;
     RETURN concat(pghistory._header_text("table", event_table),
                   CASE WHEN level = 'statement' THEN E'#variable_conflict use_column\n' END,
                   E'BEGIN\n', statements, E'    RETURN NULL;\nEND\n');

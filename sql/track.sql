@@ -153,7 +153,7 @@ BEGIN
             PERFORM pghistory._add_missing_columns("table", found_table, tracked, obj_key, context);
         END IF;
     END IF;
-    problem := pghistory._misfit(found_table, "table", tracked, obj_key, context);
+    problem := pghistory._misfit(found_table, "table", tracked, obj_key, context, append_only);
     IF problem IS NULL THEN
         -- What holds for the event table as a whole is changed by its only tracker, or by none.
         SELECT CASE WHEN e.obj_fk IS DISTINCT FROM _find_event_table.obj_fk

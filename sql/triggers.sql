@@ -93,6 +93,7 @@ CREATE OR REPLACE FUNCTION pghistory._desired_triggers(
     OUT relation regclass,
     OUT trigger_name name,
     OUT event_table regclass,
+    OUT operation text,
     OUT function text,
     OUT body text,
     OUT definition text)
@@ -117,6 +118,7 @@ BEGIN
          ORDER BY o.event_table::text, o.operation, o.level
     LOOP
         event_table := this.event_table;
+        operation := this.operation;
         own_function := pghistory._own_function_name(
             this.nspname, pghistory._trigger_function_name(event_table, this.operation, this.level), '',
             this.owner);
@@ -163,11 +165,23 @@ BEGIN
 END
 $function$;
 
--- Creates or replaces a generated function, for its owner and nobody else. `anew` also if it has not changed:
--- sessions keep plans with the types that columns had.
+-- The settings of a generated function. TRUNCATE reads the table, and is not to fail where the writer switched
+-- row_security off.
+CREATE OR REPLACE FUNCTION pghistory._function_settings(operation text)
+ RETURNS text[]
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT ARRAY['search_path=pg_catalog, pg_temp']
+           || CASE WHEN operation = 'truncate' THEN ARRAY['row_security=on'] ELSE '{}' END
+$function$;
+
+-- Creates or replaces a generated function, for its owner: whoever could attach a trigger function to a table of his
+-- own could write events with it. `anew` also if it has not changed: sessions keep plans with the types that columns
+-- had.
 CREATE OR REPLACE FUNCTION pghistory._ensure_function(
-    function text, arguments text, result text, body text, function_owner regrole, for_everyone boolean,
-    anew boolean DEFAULT false)
+    function text, arguments text, result text, settings text[], body text, function_owner regrole, anew boolean)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -179,16 +193,17 @@ BEGIN
     SELECT * INTO this FROM pg_proc WHERE oid = to_regprocedure(
         format('%s(%s)', function, CASE WHEN arguments <> '' THEN 'text, text' ELSE '' END));
     IF NOT anew AND this.prosrc = body AND this.prosecdef AND this.proowner = function_owner
-       AND this.proconfig = ARRAY['search_path=pg_catalog, pg_temp']
+       AND this.proconfig = settings
        AND this.prolang = (SELECT oid FROM pg_language WHERE lanname = 'plpgsql')
     THEN
         RETURN;
     END IF;
-    EXECUTE format(E'CREATE OR REPLACE FUNCTION %s\n RETURNS %s\n LANGUAGE plpgsql\n SECURITY DEFINER\n'
-                   ' SET search_path TO ''pg_catalog'', ''pg_temp''\nAS %L',
-                   signature, result, body);
-    -- Whoever could attach it to a table of his own could write events with it.
-    IF NOT for_everyone THEN
+    EXECUTE format(
+        E'CREATE OR REPLACE FUNCTION %s\n RETURNS %s\n LANGUAGE plpgsql\n SECURITY DEFINER\n'
+        ' SET search_path TO ''pg_catalog'', ''pg_temp''%s\nAS %L',
+        signature, result,
+        CASE WHEN 'row_security=on' = ANY (settings) THEN E'\n SET row_security TO ''on''' ELSE '' END, body);
+    IF result = 'trigger' THEN
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', signature);
     END IF;
     IF pghistory._extension_is_installed() THEN
@@ -277,12 +292,13 @@ BEGIN
     END LOOP;
     FOR desired IN
         SELECT * FROM jsonb_to_recordset(wanted)
-            AS d(relation regclass, trigger_name name, event_table regclass, function text, body text,
+            AS d(relation regclass, trigger_name name, event_table regclass, operation text, function text, body text,
                  definition text)
     LOOP
         IF desired.body IS NOT NULL THEN
             PERFORM pghistory._ensure_function(
-                desired.function, '', 'trigger', desired.body, pghistory._owner(desired.event_table), false, anew);
+                desired.function, '', 'trigger', pghistory._function_settings(desired.operation), desired.body,
+                pghistory._owner(desired.event_table), anew);
         END IF;
         IF NOT EXISTS (SELECT FROM pg_trigger
                         WHERE tgrelid = desired.relation AND tgname = desired.trigger_name)
@@ -317,7 +333,8 @@ END
 $function$;
 
 -- The function through which create_event() writes to an event table.
-CREATE OR REPLACE FUNCTION pghistory._apply_by_hand("table" regclass, event_table regclass)
+CREATE OR REPLACE FUNCTION pghistory._apply_by_hand(
+    "table" regclass, event_table regclass, anew boolean DEFAULT false)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -341,8 +358,9 @@ BEGIN
                      ELSE format('%s_%s', registered.event_schema, registered.relname) END,
                 '_by_hand'),
             ARRAY['text'::regtype, 'text'::regtype]::oidvector, registered.owner);
-        PERFORM pghistory._ensure_function(wanted, 'label text, "row" text', 'bigint',
-                                           pghistory._by_hand_body("table", event_table), registered.owner, true);
+        PERFORM pghistory._ensure_function(
+            wanted, 'label text, "row" text', 'bigint', pghistory._function_settings('by hand'),
+            pghistory._by_hand_body("table", event_table), registered.owner, anew);
     END IF;
     IF registered.by_hand IS DISTINCT FROM wanted THEN
         PERFORM pghistory._drop_function(to_regprocedure(registered.by_hand || '(text, text)'));

@@ -1,7 +1,7 @@
 -- Whose code would run? Rewriting an event table evaluates casts, checks and generated columns that its owner chose,
--- and what he chose can do anything that the current user can, whatever role it is switched to: it may change settings
--- under the feet of its caller. So where the current user is not the owner, only PostgreSQL's own code and that of
--- superusers is evaluated; what needs more is left to the owner, or done without.
+-- and what he chose can do anything that the current user can, whatever role it is switched to: it may change
+-- settings under the feet of its caller. So where the current user is not the owner, only PostgreSQL's own code and
+-- that of superusers is evaluated; what needs more is left to the owner, or done without.
 
 -- Is the table the current user's own, or a superuser's?
 CREATE OR REPLACE FUNCTION pghistory._is_trusted("table" regclass)
@@ -13,7 +13,8 @@ AS $function$
     SELECT rolname = current_user OR rolsuper FROM pg_roles WHERE oid = pghistory._owner("table")
 $function$;
 
--- May the event table be rewritten by the current user?
+-- May the event table be rewritten and read by the current user? Planning a query evaluates what is constant in index
+-- expressions and in the checks of children, too.
 CREATE OR REPLACE FUNCTION pghistory._may_rewrite("table" regclass)
  RETURNS boolean
  LANGUAGE sql
@@ -21,10 +22,15 @@ CREATE OR REPLACE FUNCTION pghistory._may_rewrite("table" regclass)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT pghistory._is_trusted("table")
-        OR NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = "table" AND contype IN ('c', 'x'))
+        OR (SELECT relkind = 'r' AND NOT relispartition FROM pg_class WHERE oid = "table")
+           AND NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = "table" AND contype IN ('c', 'x'))
            AND NOT EXISTS (SELECT FROM pg_attribute
                             WHERE attrelid = "table" AND attgenerated <> '' AND NOT attisdropped)
-           AND (SELECT relkind IN ('r', 'p') FROM pg_class WHERE oid = "table")
+           AND NOT EXISTS (SELECT FROM pg_index
+                            WHERE indrelid = "table"
+                              AND (indexprs IS NOT NULL OR indpred::text ~ '[{](?!VAR |NULLTEST )'))
+           AND NOT EXISTS (SELECT FROM pg_statistic_ext WHERE stxrelid = "table" AND stxexprs IS NOT NULL)
+           AND NOT EXISTS (SELECT FROM pg_inherits WHERE "table" IN (inhrelid, inhparent))
 $function$;
 
 -- Do reading and writing values of this type run nobody's code but PostgreSQL's and superusers'? Base types are made
