@@ -600,6 +600,18 @@ BEGIN
 END
 $function$;
 
+-- A column of OLD or NEW as PL/pgSQL reads it: some words that SQL leaves bare are its own.
+CREATE FUNCTION pghistory._field(image text, field name)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT concat(image, '.',
+                  CASE WHEN field IN ('begin', 'by', 'declare', 'execute', 'foreach', 'if', 'loop', 'strict', 'while')
+                       THEN '"' || field || '"' ELSE quote_ident(field) END)
+$function$;
+
 -- A list over several lines, indented.
 CREATE FUNCTION pghistory._wrapped(items text[], indent integer)
  RETURNS text
@@ -860,6 +872,16 @@ BEGIN
 END
 $function$;
 -- Contexts: who and why. The protocol is two settings; everything here reads or writes them.
+
+-- Permits to write one event by hand: given by create_event() and used at once. Those of transactions that are over
+-- go with the next.
+CREATE UNLOGGED TABLE IF NOT EXISTS pghistory._permit (
+    xid xid8 NOT NULL,
+    event_table regclass NOT NULL,
+    label text NOT NULL,
+    used boolean NOT NULL DEFAULT false
+);
+CREATE INDEX IF NOT EXISTS _permit_xid_idx ON pghistory._permit (xid);
 
 -- The two settings, as far as they can be read.
 CREATE FUNCTION pghistory._read_context(OUT id uuid, OUT metadata jsonb, OUT problem text)
@@ -1191,16 +1213,6 @@ COMMENT ON FUNCTION pghistory.current_context() IS
 CREATE VIEW pghistory._request AS
     SELECT NULL::text AS action, NULL::regclass AS "table", NULL::regclass AS event_table, NULL::jsonb AS details
      WHERE false;
-
--- Permits to write one event by hand: given by create_event() and used at once. Those of transactions that are over
--- go with the next.
-CREATE UNLOGGED TABLE IF NOT EXISTS pghistory._permit (
-    xid xid8 NOT NULL,
-    event_table regclass NOT NULL,
-    label text NOT NULL,
-    used boolean NOT NULL DEFAULT false
-);
-CREATE INDEX IF NOT EXISTS _permit_xid_idx ON pghistory._permit (xid);
 
 -- What comes through the door is of the form that track() and its fellows give it: somebody who uses it himself can
 -- write nonsense about his own tables, but none that keeps others from theirs.
@@ -1650,7 +1662,7 @@ CREATE FUNCTION pghistory._row_of(image text, fields text[])
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT format('ROW(%s)', string_agg(format('%s.%I', image, field), ', ' ORDER BY position))
+    SELECT format('ROW(%s)', string_agg(pghistory._field(image, field), ', ' ORDER BY position))
       FROM unnest(fields) WITH ORDINALITY AS f(field, position)
 $function$;
 
@@ -1856,8 +1868,8 @@ AS $function$
                       AND p.proname IN ('current_user', 'current_schema', 'current_schemas', 'getpgusername'))
 $function$;
 
--- A literal with a backslash is read differently where standard_conforming_strings is off,
--- unless it is an E'' literal.
+-- A literal with a backslash is read differently where standard_conforming_strings is off, unless it is an E''
+-- literal; a column named by a word of PL/pgSQL is read as that word, unless it is quoted.
 CREATE FUNCTION pghistory._portable_condition(condition text)
  RETURNS text
  LANGUAGE sql
@@ -1866,11 +1878,15 @@ CREATE FUNCTION pghistory._portable_condition(condition text)
 AS $function$
     SELECT string_agg(CASE WHEN starts_with(token[1], '''') AND strpos(token[1], E'\\') > 0
                            THEN 'E' || replace(token[1], E'\\', E'\\\\')
+                           WHEN token[1] ~ '^(old|new)[.][a-z_]'
+                           THEN pghistory._field(left(token[1], 3), substr(token[1], 5))
                            ELSE token[1] END, '' ORDER BY position)
       FROM regexp_matches(
                condition,
-               $re$(E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|[[:alnum:]_$]+|.)$re$,
-               'g') WITH ORDINALITY AS t(token, position)
+               $re$(E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|$re$
+               || $re$(?:old|new)\.(?:[[:alnum:]_$]+|"(?:[^"]|"")*")|[[:alnum:]_$]+|.)$re$,
+               'g')
+               WITH ORDINALITY AS t(token, position)
 $function$;
 
 -- The condition of a trigger as PostgreSQL writes it, under settings that leave nothing to those of the reader.
@@ -2524,9 +2540,9 @@ AS $function$
            WHEN level = 'row' AND (fields = '{}' OR count(*) FILTER (WHERE name <> ALL (fields)) = 0)
            THEN 'old.* *<> new.*'
            ELSE format('ROW(%s)::record *<> ROW(%s)::record',
-                       string_agg(format('old.%I', name), ', ' ORDER BY fixed_size DESC, number)
+                       string_agg(pghistory._field('old', name), ', ' ORDER BY fixed_size DESC, number)
                            FILTER (WHERE fields = '{}' OR name = ANY (fields)),
-                       string_agg(format('new.%I', name), ', ' ORDER BY fixed_size DESC, number)
+                       string_agg(pghistory._field('new', name), ', ' ORDER BY fixed_size DESC, number)
                            FILTER (WHERE fields = '{}' OR name = ANY (fields)))
            END
       FROM pghistory._columns("table")
@@ -2601,7 +2617,7 @@ BEGIN
     expressions := ARRAY['now()', label, quote_literal(code), 'pg_current_xact_id()'];
 
     columns := columns || ARRAY(SELECT quote_ident(c) FROM unnest(object_columns) AS c);
-    expressions := expressions || ARRAY(SELECT format('%s.%I', key_image, k) FROM unnest(registered.obj_key) AS k);
+    expressions := expressions || ARRAY(SELECT pghistory._field(key_image, k) FROM unnest(registered.obj_key) AS k);
 
     IF operation = 'update'
        AND (SELECT count(*) FROM pg_attribute
@@ -2610,13 +2626,13 @@ BEGIN
     THEN
         columns := columns || ARRAY(SELECT quote_ident(c) FROM unnest(other_columns) AS c);
         expressions := expressions || ARRAY(
-            SELECT format('CASE WHEN %s THEN %s.%I END',
+            SELECT format('CASE WHEN %s THEN %s END',
                           format('ROW(%s)::record *<> ROW(%s)::record',
-                                 (SELECT string_agg(format('old.%I', f), ', ')
+                                 (SELECT string_agg(pghistory._field('old', f), ', ')
                                     FROM unnest(registered.obj_key) AS f),
-                                 (SELECT string_agg(format('new.%I', f), ', ')
+                                 (SELECT string_agg(pghistory._field('new', f), ', ')
                                     FROM unnest(registered.obj_key) AS f)),
-                          other_image, k)
+                          pghistory._field(other_image, k))
               FROM unnest(registered.obj_key) AS k);
     END IF;
 
@@ -2636,7 +2652,7 @@ BEGIN
          WHERE c.event_table = _event_text.event_table AND c.table_column_name = ANY (fields)
          ORDER BY c.table_column_number);
     expressions := expressions || ARRAY(
-        SELECT format('%s.%I', image, c.table_column_name) FROM pghistory.event_column AS c
+        SELECT pghistory._field(image, c.table_column_name) FROM pghistory.event_column AS c
          WHERE c.event_table = _event_text.event_table AND c.table_column_name = ANY (fields)
          ORDER BY c.table_column_number);
 END
@@ -2755,6 +2771,15 @@ BEGIN
             pghistory._trigger_statements("table", event_table, operation, level, false),
             E'    END;\n');
     END IF;
+    IF operation = 'truncate' THEN
+        statements := concat(
+            E'    BEGIN\n', statements,
+            E'    EXCEPTION WHEN insufficient_privilege THEN\n',
+            E'        RAISE WARNING ''the rows that go are not recorded: %'', SQLERRM\n',
+            E'            USING ERRCODE = ''insufficient_privilege'',\n',
+            E'                  HINT = ''See pghistory.verify().'';\n',
+            E'    END;\n');
+    END IF;
     IF operation = 'truncate'
        AND (SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = "table")
     THEN
@@ -2818,10 +2843,11 @@ AS $function$
     SELECT EXISTS (SELECT FROM pg_proc WHERE oid = function AND starts_with(prosrc, E'\n-- Written by pghistory: '))
 $function$;
 
--- A name for a generated function that is free, or taken by that function already. In a schema where others may
--- create functions too, somebody's may stand in the way.
+-- A name for a generated function that is free, or taken by that function already: one of the event table's owner,
+-- or, where that changed hands, one that a trigger of the table calls. In a schema where others may create functions
+-- too, somebody's may stand in the way.
 CREATE FUNCTION pghistory._own_function_name(
-    function_schema name, wanted name, arguments oidvector, function_owner regrole)
+    "table" regclass, function_schema name, wanted name, arguments oidvector, function_owner regrole)
  RETURNS text
  LANGUAGE plpgsql
  STABLE
@@ -2833,7 +2859,14 @@ DECLARE
 BEGIN
     WHILE EXISTS (SELECT FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
                    WHERE n.nspname = function_schema AND p.proname = candidate AND p.proargtypes = arguments
-                     AND NOT (p.proowner = function_owner AND pghistory._is_generated(p.oid)))
+                     AND NOT (pghistory._is_generated(p.oid)
+                              AND (p.proowner = function_owner
+                                   OR pg_has_role(p.proowner, 'USAGE')
+                                      AND (EXISTS (SELECT FROM pg_trigger AS t
+                                                    WHERE t.tgfoid = p.oid AND t.tgrelid = "table")
+                                           OR EXISTS (SELECT FROM pghistory.event_table AS e
+                                                       WHERE e."table" = _own_function_name."table"
+                                                         AND to_regprocedure(e.by_hand || '(text, text)') = p.oid)))))
     LOOP
         number := number + 1;
         candidate := pghistory._fitting_name(wanted, format('_%s', number));
@@ -2929,7 +2962,7 @@ BEGIN
         event_table := this.event_table;
         operation := this.operation;
         own_function := pghistory._own_function_name(
-            this.nspname, pghistory._trigger_function_name(event_table, this.operation, this.level), '',
+            "table", this.nspname, pghistory._trigger_function_name(event_table, this.operation, this.level), '',
             this.owner);
         own_body := pghistory._trigger_body("table", event_table, this.operation, this.level);
         FOR relation IN
@@ -2969,8 +3002,7 @@ BEGIN
     SELECT t.tgrelid::regclass, t.tgname, t.tgfoid, t.tgenabled, pg_get_triggerdef(t.oid)
       FROM pghistory._partition_tree("table") AS p JOIN pg_trigger AS t ON t.tgrelid = p.relation
      WHERE NOT t.tgisinternal AND t.tgparentid = 0
-       AND (starts_with(t.tgname, '!pghistory ') OR starts_with(t.tgname, '! pghistory '))
-       AND t.tgname NOT IN ('!pghistory condition', '!pghistory append-only');
+       AND (pghistory._is_generated(t.tgfoid) OR t.tgfoid = 'pghistory._note_writer()'::regprocedure);
 END
 $function$;
 
@@ -3018,7 +3050,7 @@ BEGIN
     IF pghistory._extension_is_installed() THEN
         EXECUTE format('ALTER FUNCTION %s DEPENDS ON EXTENSION pghistory', signature);
     END IF;
-    IF function_owner <> current_user::regrole THEN
+    IF function_owner <> COALESCE(this.proowner, current_user::regrole::oid) THEN
         EXECUTE format('ALTER FUNCTION %s OWNER TO %s', signature, function_owner);
     END IF;
 END
@@ -3161,7 +3193,7 @@ BEGIN
      WHERE e.event_table = _apply_by_hand.event_table;
     IF EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = _apply_by_hand.event_table) THEN
         wanted := pghistory._own_function_name(
-            registered.table_schema,
+            "table", registered.table_schema,
             pghistory._fitting_name(
                 CASE WHEN registered.event_schema = registered.table_schema THEN registered.relname::text
                      ELSE format('%s_%s', registered.event_schema, registered.relname) END,
@@ -3186,9 +3218,17 @@ CREATE FUNCTION pghistory._mark_kept(event_table regclass, field name, source na
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+DECLARE
+    relation CONSTANT text := pghistory._table_name(event_table);
+    this pg_attribute;
 BEGIN
-    EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', pghistory._table_name(event_table), field,
+    EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', relation, field,
                    format('Kept by pghistory: what column "%s" held.', source));
+    -- Nothing is written to it any more.
+    SELECT * INTO this FROM pg_attribute WHERE attrelid = event_table AND attname = field;
+    IF this.attnotnull AND this.attidentity = '' THEN
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', relation, field);
+    END IF;
 END
 $function$;
 
@@ -3199,6 +3239,26 @@ CREATE FUNCTION pghistory._is_kept(event_table regclass, number smallint)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT COALESCE(starts_with(col_description(event_table, number), 'Kept by pghistory: '), false)
+$function$;
+
+-- What a dropped column held stays. A type that is not PostgreSQL's own becomes text, or it could not be dropped.
+CREATE FUNCTION pghistory._keep_dropped(event_table regclass, field name)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM pghistory._mark_kept(event_table, field, field);
+    IF EXISTS (SELECT FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+                WHERE a.attrelid = event_table AND a.attname = field
+                  AND t.typnamespace <> 'pg_catalog'::regnamespace
+                  AND (pghistory._is_trusted(event_table)
+                       OR pghistory._may_rewrite(event_table)
+                          AND pghistory._is_harmless_cast(a.atttypid, 'text'::regtype)))
+    THEN
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE text', pghistory._table_name(event_table), field);
+    END IF;
+END
 $function$;
 
 -- Keeps a column under the first free name: <name>__1, <name>__2, ...
@@ -3230,7 +3290,10 @@ CREATE FUNCTION pghistory._ensure_column(
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
-    IF pghistory._holds(event_table, field, type_id, type_modifier, collation_id) THEN
+    IF pghistory._holds(event_table, field, type_id, type_modifier, collation_id)
+       AND (SELECT attgenerated = '' AND attidentity = '' AND NOT attnotnull
+              FROM pg_attribute WHERE attrelid = event_table AND attname = field)
+    THEN
         RETURN;
     ELSIF EXISTS (SELECT FROM pg_attribute
                    WHERE attrelid = event_table AND attname = field AND NOT attisdropped)
@@ -3369,7 +3432,7 @@ BEGIN
       WHERE m.event_table = _follow_columns.event_table
         AND m.column_name = m.table_column_name AND m.column_name <> c.name
         AND NOT pghistory._is_reserved_name(c.name);
-    PERFORM pghistory._mark_kept(_follow_columns.event_table, m.column_name, m.column_name)
+    PERFORM pghistory._keep_dropped(_follow_columns.event_table, m.column_name)
        FROM pghistory.event_column AS m
             JOIN pg_attribute AS a ON a.attrelid = m.event_table AND a.attname = m.column_name
       WHERE m.event_table = _follow_columns.event_table
@@ -3538,7 +3601,8 @@ AS $function$
     SELECT CASE WHEN bool_and(new_text IS NOT NULL) IS NOT FALSE
                 THEN COALESCE(jsonb_object_agg(old_text, new_text) FILTER (WHERE old_text <> new_text), '{}') END
       FROM (
-        SELECT format('%s.%I', image, k.name) AS old_text, image || '.' || quote_ident(a.attname) AS new_text
+        SELECT pghistory._field(image, k.name) AS old_text,
+               CASE WHEN a.attname IS NOT NULL THEN pghistory._field(image, a.attname) END AS new_text
           FROM unnest(ARRAY['old', 'new']) AS image
                CROSS JOIN jsonb_to_recordset(columns) AS k(number smallint, name name, type oid)
                LEFT JOIN pg_attribute AS a
@@ -3617,6 +3681,51 @@ BEGIN
     PERFORM pghistory._follow_columns("table", event_table, same_origin);
     PERFORM pghistory._follow_key("table", event_table, same_origin);
     PERFORM pghistory._set_append_only(event_table, registered.append_only);
+END
+$function$;
+
+-- Follows as far as it goes without touching the event table, when that cannot be altered now: names are renewed, and
+-- what the event table cannot hold is not written.
+CREATE FUNCTION pghistory._follow_registry("table" regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this record;
+    same_origin boolean;
+    key name[];
+BEGIN
+    FOR this IN SELECT e.* FROM pghistory.event_table AS e JOIN pg_class AS c ON c.oid = e.event_table
+                 WHERE e."table" = _follow_registry."table"
+    LOOP
+        same_origin := this.origin = pghistory._origin("table");
+        PERFORM pghistory._follow_trackers("table", this.event_table, same_origin);
+        INSERT INTO pghistory._request
+        SELECT 'save columns', "table", this.event_table,
+               COALESCE(jsonb_agg(jsonb_build_object('column_name', m.column_name, 'table_column_name', c.name,
+                                                     'table_column_number', c.number)), '[]')
+          FROM pghistory.event_column AS m
+               JOIN pghistory._columns(_follow_registry."table") AS c
+                 ON CASE WHEN same_origin THEN c.number = m.table_column_number ELSE c.name = m.table_column_name END
+               CROSS JOIN LATERAL pghistory._event_type(c.type_id, c.type_modifier) AS t
+         WHERE m.event_table = this.event_table
+           AND pghistory._holds(m.event_table, m.column_name, t.type_id, t.type_modifier, c.collation_id);
+        key := pghistory._current_names("table", this.obj_key, this.obj_key_numbers, same_origin);
+        IF cardinality(key) < cardinality(this.obj_key) OR EXISTS (
+               SELECT FROM pghistory._event_columns("table", '{}', key, 'none') AS c
+                WHERE c.required AND NOT pghistory._holds(this.event_table, c.name, c.type_id, c.type_modifier,
+                                                          c.collation_id))
+        THEN
+            key := '{}';
+        END IF;
+        INSERT INTO pghistory._request
+        VALUES ('save event table', "table", this.event_table,
+                to_jsonb(this) || jsonb_build_object(
+                    'obj_key', key, 'obj_key_numbers', pghistory._column_numbers("table", key)));
+        PERFORM pghistory._apply_by_hand("table", this.event_table, true);
+    END LOOP;
+    PERFORM pghistory._apply_triggers("table", true);
 END
 $function$;
 
@@ -4585,7 +4694,29 @@ BEGIN
         RETURN NEXT;
     END IF;
 
+    FOR this IN
+        SELECT DISTINCT pghistory._owner(o.event_table) AS owner
+          FROM pghistory._operations("table") AS o
+         WHERE o.operation = 'truncate'
+           AND NOT has_table_privilege(pghistory._owner(o.event_table), "table", 'SELECT')
+    LOOP
+        object := format('table %s', relation);
+        problem := format('role %s, who owns the event table, may not read what TRUNCATE removes', this.owner);
+        hint := 'Grant SELECT on the table to that role.';
+        RETURN NEXT;
+    END LOOP;
+
     hint := repair;
+    FOR object IN
+        SELECT format('trigger %I on %s', a.trigger_name, pghistory._table_name(a.relation))
+          FROM pghistory._actual_triggers("table") AS a
+         WHERE a.relation = _table_problems."table"
+           AND NOT EXISTS (SELECT FROM pghistory._desired_triggers("table") AS d
+                            WHERE d.relation = a.relation AND d.trigger_name = a.trigger_name)
+    LOOP
+        problem := 'trigger is one too many';
+        RETURN NEXT;
+    END LOOP;
     FOR this IN
         SELECT d.*, a.trigger_name IS NOT NULL AS is_there, a.enabled, a.definition AS actual_definition
           FROM pghistory._desired_triggers("table") AS d
@@ -4653,7 +4784,8 @@ COMMENT ON FUNCTION pghistory.verify() IS
     'One row for each thing that is wrong with tracking, and what to do about it; no rows when all is well.';
 -- Event triggers: DDL is followed as soon as it is done.
 
--- Is this DDL of our own making? Then whoever issued it sees to the rest.
+-- Is this DDL of our own making? Then whoever issued it sees to the rest. (The context is read in English: see the
+-- settings of the functions below.)
 CREATE FUNCTION pghistory._is_own_ddl(context text)
  RETURNS boolean
  LANGUAGE sql
@@ -4713,6 +4845,8 @@ BEGIN
             RAISE WARNING 'the history of table % could not follow: %', tracked, reason
                 USING ERRCODE = 'object_not_in_prerequisite_state',
                       HINT = 'See pghistory.verify(), and call pghistory.sync().';
+            -- The table must stay writable all the same.
+            PERFORM pghistory._follow_registry(tracked);
         END;
     END LOOP;
 END
@@ -4730,6 +4864,9 @@ DECLARE
     held record;
     reason text;
 BEGIN
+    IF tag NOT IN ('ALTER DOMAIN', 'ALTER TYPE', 'DROP TYPE', 'DROP DOMAIN', 'DROP EXTENSION', 'DROP SCHEMA') THEN
+        RETURN;
+    END IF;
     FOR held IN
         SELECT e.event_table, a.attname,
                CASE WHEN tag = 'ALTER DOMAIN' THEN pghistory._type_text(b.type_id, b.type_modifier, a.attcollation)
@@ -4745,8 +4882,7 @@ BEGIN
                          AND (pghistory._is_kept(a.attrelid, a.attnum)
                               OR EXISTS (SELECT FROM pghistory.event_column AS c
                                           WHERE c.event_table = e.event_table AND c.column_name = a.attname))
-                    WHEN tag IN ('ALTER TYPE', 'DROP TYPE', 'DROP DOMAIN', 'DROP EXTENSION', 'DROP SCHEMA') THEN
-                         pghistory._is_kept(a.attrelid, a.attnum)
+                    ELSE pghistory._is_kept(a.attrelid, a.attnum)
                END
            AND pghistory._may_rewrite(e.event_table)
            AND (pghistory._is_trusted(e.event_table)
@@ -4777,6 +4913,7 @@ CREATE FUNCTION pghistory._before_ddl()
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET quote_all_identifiers TO 'off'
+ SET lc_messages TO 'C'
 AS $function$
 DECLARE
     context text;
@@ -4812,6 +4949,7 @@ CREATE FUNCTION pghistory._after_ddl()
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET quote_all_identifiers TO 'off'
+ SET lc_messages TO 'C'
 AS $function$
 DECLARE
     context text;
@@ -4838,7 +4976,8 @@ BEGIN
                JOIN pg_class AS tc ON tc.oid = t."table"
                LEFT JOIN pg_class AS ec ON ec.oid = t.event_table
          WHERE d.relation IN (t."table", t.event_table)
-            OR pghistory._may_leave_row_level(t."table", t.event_table, d.relation_has_children)
+            OR CASE WHEN d.relation_has_children OR tc.relhassubclass
+                    THEN pghistory._may_leave_row_level(t."table", t.event_table, d.relation_has_children) END
             OR t."table" IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = d.relation)
             OR t."table" IN (SELECT relid FROM pg_partition_tree(d.relation))
             OR t."table" IN (SELECT relid FROM pg_partition_ancestors(d.relation))
@@ -4861,6 +5000,7 @@ CREATE FUNCTION pghistory._after_drop()
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET quote_all_identifiers TO 'off'
+ SET lc_messages TO 'C'
 AS $function$
 DECLARE
     context text;
@@ -4901,7 +5041,8 @@ BEGIN
          WHERE d.classid = 'pg_class'::regclass AND d.objsubid <> 0 AND d.objid IN (t."table", t.event_table)
             OR d.object_type = 'trigger' AND d.address_names[3] !~ '^! ?pghistory '
                AND to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) = t."table"
-            OR d.classid = 'pg_class'::regclass AND pghistory._may_leave_row_level(t."table", t.event_table, false)
+            OR CASE WHEN d.classid = 'pg_class'::regclass AND tc.relhassubclass
+                    THEN pghistory._may_leave_row_level(t."table", t.event_table, false) END
             OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id text)
                         WHERE o.class = d.classid::regclass::text AND o.id = d.objid::text)));
 EXCEPTION WHEN OTHERS THEN
@@ -4929,6 +5070,10 @@ BEGIN
             || ') EXECUTE FUNCTION pghistory._after_ddl()';
     CREATE EVENT TRIGGER pghistory_after_drop ON sql_drop
         EXECUTE FUNCTION pghistory._after_drop();
+    -- also in sessions that switched triggers off: loading data, they change tables all the same
+    ALTER EVENT TRIGGER pghistory_before_ddl ENABLE ALWAYS;
+    ALTER EVENT TRIGGER pghistory_after_ddl ENABLE ALWAYS;
+    ALTER EVENT TRIGGER pghistory_after_drop ENABLE ALWAYS;
     COMMENT ON EVENT TRIGGER pghistory_before_ddl IS 'Prepares the history of tracked tables for DDL.';
     COMMENT ON EVENT TRIGGER pghistory_after_ddl IS 'Makes event tables and triggers follow DDL on tracked tables.';
     COMMENT ON EVENT TRIGGER pghistory_after_drop IS
@@ -5017,7 +5162,8 @@ GRANT EXECUTE ON FUNCTION  -- trust.sql
 
 GRANT EXECUTE ON FUNCTION  -- names.sql
     pghistory._fitting_name, pghistory._event_table_name, pghistory._object_columns, pghistory._other_key_columns,
-    pghistory._is_reserved_name, pghistory._trigger_function_name, pghistory._trigger_name, pghistory._wrapped
+    pghistory._is_reserved_name, pghistory._trigger_function_name, pghistory._trigger_name, pghistory._field,
+    pghistory._wrapped
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- state.sql
@@ -5069,10 +5215,11 @@ GRANT EXECUTE ON FUNCTION  -- triggers.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
-    pghistory._mark_kept, pghistory._is_kept, pghistory._set_aside, pghistory._ensure_column,
-    pghistory._retype_column, pghistory._rename_columns, pghistory._current_names, pghistory._follow_columns,
-    pghistory._fill_key, pghistory._follow_key, pghistory._condition_renames, pghistory._column_numbers,
-    pghistory._follow_trackers, pghistory._follow_event_table, pghistory._follow_table
+    pghistory._mark_kept, pghistory._is_kept, pghistory._keep_dropped, pghistory._set_aside,
+    pghistory._ensure_column, pghistory._retype_column, pghistory._rename_columns, pghistory._current_names,
+    pghistory._follow_columns, pghistory._fill_key, pghistory._follow_key, pghistory._condition_renames,
+    pghistory._column_numbers, pghistory._follow_trackers, pghistory._follow_event_table,
+    pghistory._follow_registry, pghistory._follow_table
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- track.sql

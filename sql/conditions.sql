@@ -9,7 +9,7 @@ CREATE OR REPLACE FUNCTION pghistory._row_of(image text, fields text[])
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT format('ROW(%s)', string_agg(format('%s.%I', image, field), ', ' ORDER BY position))
+    SELECT format('ROW(%s)', string_agg(pghistory._field(image, field), ', ' ORDER BY position))
       FROM unnest(fields) WITH ORDINALITY AS f(field, position)
 $function$;
 
@@ -215,8 +215,8 @@ AS $function$
                       AND p.proname IN ('current_user', 'current_schema', 'current_schemas', 'getpgusername'))
 $function$;
 
--- A literal with a backslash is read differently where standard_conforming_strings is off,
--- unless it is an E'' literal.
+-- A literal with a backslash is read differently where standard_conforming_strings is off, unless it is an E''
+-- literal; a column named by a word of PL/pgSQL is read as that word, unless it is quoted.
 CREATE OR REPLACE FUNCTION pghistory._portable_condition(condition text)
  RETURNS text
  LANGUAGE sql
@@ -225,11 +225,15 @@ CREATE OR REPLACE FUNCTION pghistory._portable_condition(condition text)
 AS $function$
     SELECT string_agg(CASE WHEN starts_with(token[1], '''') AND strpos(token[1], E'\\') > 0
                            THEN 'E' || replace(token[1], E'\\', E'\\\\')
+                           WHEN token[1] ~ '^(old|new)[.][a-z_]'
+                           THEN pghistory._field(left(token[1], 3), substr(token[1], 5))
                            ELSE token[1] END, '' ORDER BY position)
       FROM regexp_matches(
                condition,
-               $re$(E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|[[:alnum:]_$]+|.)$re$,
-               'g') WITH ORDINALITY AS t(token, position)
+               $re$(E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|$re$
+               || $re$(?:old|new)\.(?:[[:alnum:]_$]+|"(?:[^"]|"")*")|[[:alnum:]_$]+|.)$re$,
+               'g')
+               WITH ORDINALITY AS t(token, position)
 $function$;
 
 -- The condition of a trigger as PostgreSQL writes it, under settings that leave nothing to those of the reader.

@@ -1,5 +1,15 @@
 -- Contexts: who and why. The protocol is two settings; everything here reads or writes them.
 
+-- Permits to write one event by hand: given by create_event() and used at once. Those of transactions that are over
+-- go with the next.
+CREATE UNLOGGED TABLE IF NOT EXISTS pghistory._permit (
+    xid xid8 NOT NULL,
+    event_table regclass NOT NULL,
+    label text NOT NULL,
+    used boolean NOT NULL DEFAULT false
+);
+CREATE INDEX IF NOT EXISTS _permit_xid_idx ON pghistory._permit (xid);
+
 -- The two settings, as far as they can be read.
 CREATE OR REPLACE FUNCTION pghistory._read_context(OUT id uuid, OUT metadata jsonb, OUT problem text)
  RETURNS record

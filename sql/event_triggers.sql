@@ -1,6 +1,7 @@
 -- Event triggers: DDL is followed as soon as it is done.
 
--- Is this DDL of our own making? Then whoever issued it sees to the rest.
+-- Is this DDL of our own making? Then whoever issued it sees to the rest. (The context is read in English: see the
+-- settings of the functions below.)
 CREATE OR REPLACE FUNCTION pghistory._is_own_ddl(context text)
  RETURNS boolean
  LANGUAGE sql
@@ -60,6 +61,8 @@ BEGIN
             RAISE WARNING 'the history of table % could not follow: %', tracked, reason
                 USING ERRCODE = 'object_not_in_prerequisite_state',
                       HINT = 'See pghistory.verify(), and call pghistory.sync().';
+            -- The table must stay writable all the same.
+            PERFORM pghistory._follow_registry(tracked);
         END;
     END LOOP;
 END
@@ -77,6 +80,9 @@ DECLARE
     held record;
     reason text;
 BEGIN
+    IF tag NOT IN ('ALTER DOMAIN', 'ALTER TYPE', 'DROP TYPE', 'DROP DOMAIN', 'DROP EXTENSION', 'DROP SCHEMA') THEN
+        RETURN;
+    END IF;
     FOR held IN
         SELECT e.event_table, a.attname,
                CASE WHEN tag = 'ALTER DOMAIN' THEN pghistory._type_text(b.type_id, b.type_modifier, a.attcollation)
@@ -92,8 +98,7 @@ BEGIN
                          AND (pghistory._is_kept(a.attrelid, a.attnum)
                               OR EXISTS (SELECT FROM pghistory.event_column AS c
                                           WHERE c.event_table = e.event_table AND c.column_name = a.attname))
-                    WHEN tag IN ('ALTER TYPE', 'DROP TYPE', 'DROP DOMAIN', 'DROP EXTENSION', 'DROP SCHEMA') THEN
-                         pghistory._is_kept(a.attrelid, a.attnum)
+                    ELSE pghistory._is_kept(a.attrelid, a.attnum)
                END
            AND pghistory._may_rewrite(e.event_table)
            AND (pghistory._is_trusted(e.event_table)
@@ -124,6 +129,7 @@ CREATE OR REPLACE FUNCTION pghistory._before_ddl()
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET quote_all_identifiers TO 'off'
+ SET lc_messages TO 'C'
 AS $function$
 DECLARE
     context text;
@@ -159,6 +165,7 @@ CREATE OR REPLACE FUNCTION pghistory._after_ddl()
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET quote_all_identifiers TO 'off'
+ SET lc_messages TO 'C'
 AS $function$
 DECLARE
     context text;
@@ -185,7 +192,8 @@ BEGIN
                JOIN pg_class AS tc ON tc.oid = t."table"
                LEFT JOIN pg_class AS ec ON ec.oid = t.event_table
          WHERE d.relation IN (t."table", t.event_table)
-            OR pghistory._may_leave_row_level(t."table", t.event_table, d.relation_has_children)
+            OR CASE WHEN d.relation_has_children OR tc.relhassubclass
+                    THEN pghistory._may_leave_row_level(t."table", t.event_table, d.relation_has_children) END
             OR t."table" IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = d.relation)
             OR t."table" IN (SELECT relid FROM pg_partition_tree(d.relation))
             OR t."table" IN (SELECT relid FROM pg_partition_ancestors(d.relation))
@@ -208,6 +216,7 @@ CREATE OR REPLACE FUNCTION pghistory._after_drop()
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET quote_all_identifiers TO 'off'
+ SET lc_messages TO 'C'
 AS $function$
 DECLARE
     context text;
@@ -248,7 +257,8 @@ BEGIN
          WHERE d.classid = 'pg_class'::regclass AND d.objsubid <> 0 AND d.objid IN (t."table", t.event_table)
             OR d.object_type = 'trigger' AND d.address_names[3] !~ '^! ?pghistory '
                AND to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) = t."table"
-            OR d.classid = 'pg_class'::regclass AND pghistory._may_leave_row_level(t."table", t.event_table, false)
+            OR CASE WHEN d.classid = 'pg_class'::regclass AND tc.relhassubclass
+                    THEN pghistory._may_leave_row_level(t."table", t.event_table, false) END
             OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id text)
                         WHERE o.class = d.classid::regclass::text AND o.id = d.objid::text)));
 EXCEPTION WHEN OTHERS THEN
@@ -276,6 +286,10 @@ BEGIN
             || ') EXECUTE FUNCTION pghistory._after_ddl()';
     CREATE EVENT TRIGGER pghistory_after_drop ON sql_drop
         EXECUTE FUNCTION pghistory._after_drop();
+    -- also in sessions that switched triggers off: loading data, they change tables all the same
+    ALTER EVENT TRIGGER pghistory_before_ddl ENABLE ALWAYS;
+    ALTER EVENT TRIGGER pghistory_after_ddl ENABLE ALWAYS;
+    ALTER EVENT TRIGGER pghistory_after_drop ENABLE ALWAYS;
     COMMENT ON EVENT TRIGGER pghistory_before_ddl IS 'Prepares the history of tracked tables for DDL.';
     COMMENT ON EVENT TRIGGER pghistory_after_ddl IS 'Makes event tables and triggers follow DDL on tracked tables.';
     COMMENT ON EVENT TRIGGER pghistory_after_drop IS

@@ -6,9 +6,17 @@ CREATE OR REPLACE FUNCTION pghistory._mark_kept(event_table regclass, field name
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+DECLARE
+    relation CONSTANT text := pghistory._table_name(event_table);
+    this pg_attribute;
 BEGIN
-    EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', pghistory._table_name(event_table), field,
+    EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', relation, field,
                    format('Kept by pghistory: what column "%s" held.', source));
+    -- Nothing is written to it any more.
+    SELECT * INTO this FROM pg_attribute WHERE attrelid = event_table AND attname = field;
+    IF this.attnotnull AND this.attidentity = '' THEN
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', relation, field);
+    END IF;
 END
 $function$;
 
@@ -19,6 +27,26 @@ CREATE OR REPLACE FUNCTION pghistory._is_kept(event_table regclass, number small
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT COALESCE(starts_with(col_description(event_table, number), 'Kept by pghistory: '), false)
+$function$;
+
+-- What a dropped column held stays. A type that is not PostgreSQL's own becomes text, or it could not be dropped.
+CREATE OR REPLACE FUNCTION pghistory._keep_dropped(event_table regclass, field name)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM pghistory._mark_kept(event_table, field, field);
+    IF EXISTS (SELECT FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+                WHERE a.attrelid = event_table AND a.attname = field
+                  AND t.typnamespace <> 'pg_catalog'::regnamespace
+                  AND (pghistory._is_trusted(event_table)
+                       OR pghistory._may_rewrite(event_table)
+                          AND pghistory._is_harmless_cast(a.atttypid, 'text'::regtype)))
+    THEN
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE text', pghistory._table_name(event_table), field);
+    END IF;
+END
 $function$;
 
 -- Keeps a column under the first free name: <name>__1, <name>__2, ...
@@ -50,7 +78,10 @@ CREATE OR REPLACE FUNCTION pghistory._ensure_column(
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
-    IF pghistory._holds(event_table, field, type_id, type_modifier, collation_id) THEN
+    IF pghistory._holds(event_table, field, type_id, type_modifier, collation_id)
+       AND (SELECT attgenerated = '' AND attidentity = '' AND NOT attnotnull
+              FROM pg_attribute WHERE attrelid = event_table AND attname = field)
+    THEN
         RETURN;
     ELSIF EXISTS (SELECT FROM pg_attribute
                    WHERE attrelid = event_table AND attname = field AND NOT attisdropped)
@@ -189,7 +220,7 @@ BEGIN
       WHERE m.event_table = _follow_columns.event_table
         AND m.column_name = m.table_column_name AND m.column_name <> c.name
         AND NOT pghistory._is_reserved_name(c.name);
-    PERFORM pghistory._mark_kept(_follow_columns.event_table, m.column_name, m.column_name)
+    PERFORM pghistory._keep_dropped(_follow_columns.event_table, m.column_name)
        FROM pghistory.event_column AS m
             JOIN pg_attribute AS a ON a.attrelid = m.event_table AND a.attname = m.column_name
       WHERE m.event_table = _follow_columns.event_table
@@ -358,7 +389,8 @@ AS $function$
     SELECT CASE WHEN bool_and(new_text IS NOT NULL) IS NOT FALSE
                 THEN COALESCE(jsonb_object_agg(old_text, new_text) FILTER (WHERE old_text <> new_text), '{}') END
       FROM (
-        SELECT format('%s.%I', image, k.name) AS old_text, image || '.' || quote_ident(a.attname) AS new_text
+        SELECT pghistory._field(image, k.name) AS old_text,
+               CASE WHEN a.attname IS NOT NULL THEN pghistory._field(image, a.attname) END AS new_text
           FROM unnest(ARRAY['old', 'new']) AS image
                CROSS JOIN jsonb_to_recordset(columns) AS k(number smallint, name name, type oid)
                LEFT JOIN pg_attribute AS a
@@ -437,6 +469,51 @@ BEGIN
     PERFORM pghistory._follow_columns("table", event_table, same_origin);
     PERFORM pghistory._follow_key("table", event_table, same_origin);
     PERFORM pghistory._set_append_only(event_table, registered.append_only);
+END
+$function$;
+
+-- Follows as far as it goes without touching the event table, when that cannot be altered now: names are renewed, and
+-- what the event table cannot hold is not written.
+CREATE OR REPLACE FUNCTION pghistory._follow_registry("table" regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this record;
+    same_origin boolean;
+    key name[];
+BEGIN
+    FOR this IN SELECT e.* FROM pghistory.event_table AS e JOIN pg_class AS c ON c.oid = e.event_table
+                 WHERE e."table" = _follow_registry."table"
+    LOOP
+        same_origin := this.origin = pghistory._origin("table");
+        PERFORM pghistory._follow_trackers("table", this.event_table, same_origin);
+        INSERT INTO pghistory._request
+        SELECT 'save columns', "table", this.event_table,
+               COALESCE(jsonb_agg(jsonb_build_object('column_name', m.column_name, 'table_column_name', c.name,
+                                                     'table_column_number', c.number)), '[]')
+          FROM pghistory.event_column AS m
+               JOIN pghistory._columns(_follow_registry."table") AS c
+                 ON CASE WHEN same_origin THEN c.number = m.table_column_number ELSE c.name = m.table_column_name END
+               CROSS JOIN LATERAL pghistory._event_type(c.type_id, c.type_modifier) AS t
+         WHERE m.event_table = this.event_table
+           AND pghistory._holds(m.event_table, m.column_name, t.type_id, t.type_modifier, c.collation_id);
+        key := pghistory._current_names("table", this.obj_key, this.obj_key_numbers, same_origin);
+        IF cardinality(key) < cardinality(this.obj_key) OR EXISTS (
+               SELECT FROM pghistory._event_columns("table", '{}', key, 'none') AS c
+                WHERE c.required AND NOT pghistory._holds(this.event_table, c.name, c.type_id, c.type_modifier,
+                                                          c.collation_id))
+        THEN
+            key := '{}';
+        END IF;
+        INSERT INTO pghistory._request
+        VALUES ('save event table', "table", this.event_table,
+                to_jsonb(this) || jsonb_build_object(
+                    'obj_key', key, 'obj_key_numbers', pghistory._column_numbers("table", key)));
+        PERFORM pghistory._apply_by_hand("table", this.event_table, true);
+    END LOOP;
+    PERFORM pghistory._apply_triggers("table", true);
 END
 $function$;
 

@@ -116,6 +116,18 @@ BEGIN
 END
 $function$;
 
+-- A column of OLD or NEW as PL/pgSQL reads it: some words that SQL leaves bare are its own.
+CREATE OR REPLACE FUNCTION pghistory._field(image text, field name)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT concat(image, '.',
+                  CASE WHEN field IN ('begin', 'by', 'declare', 'execute', 'foreach', 'if', 'loop', 'strict', 'while')
+                       THEN '"' || field || '"' ELSE quote_ident(field) END)
+$function$;
+
 -- A list over several lines, indented.
 CREATE OR REPLACE FUNCTION pghistory._wrapped(items text[], indent integer)
  RETURNS text

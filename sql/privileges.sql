@@ -36,7 +36,8 @@ GRANT EXECUTE ON FUNCTION  -- trust.sql
 
 GRANT EXECUTE ON FUNCTION  -- names.sql
     pghistory._fitting_name, pghistory._event_table_name, pghistory._object_columns, pghistory._other_key_columns,
-    pghistory._is_reserved_name, pghistory._trigger_function_name, pghistory._trigger_name, pghistory._wrapped
+    pghistory._is_reserved_name, pghistory._trigger_function_name, pghistory._trigger_name, pghistory._field,
+    pghistory._wrapped
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- state.sql
@@ -88,10 +89,11 @@ GRANT EXECUTE ON FUNCTION  -- triggers.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
-    pghistory._mark_kept, pghistory._is_kept, pghistory._set_aside, pghistory._ensure_column,
-    pghistory._retype_column, pghistory._rename_columns, pghistory._current_names, pghistory._follow_columns,
-    pghistory._fill_key, pghistory._follow_key, pghistory._condition_renames, pghistory._column_numbers,
-    pghistory._follow_trackers, pghistory._follow_event_table, pghistory._follow_table
+    pghistory._mark_kept, pghistory._is_kept, pghistory._keep_dropped, pghistory._set_aside,
+    pghistory._ensure_column, pghistory._retype_column, pghistory._rename_columns, pghistory._current_names,
+    pghistory._follow_columns, pghistory._fill_key, pghistory._follow_key, pghistory._condition_renames,
+    pghistory._column_numbers, pghistory._follow_trackers, pghistory._follow_event_table,
+    pghistory._follow_registry, pghistory._follow_table
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- track.sql

@@ -6,16 +6,6 @@ CREATE OR REPLACE VIEW pghistory._request AS
     SELECT NULL::text AS action, NULL::regclass AS "table", NULL::regclass AS event_table, NULL::jsonb AS details
      WHERE false;
 
--- Permits to write one event by hand: given by create_event() and used at once. Those of transactions that are over
--- go with the next.
-CREATE UNLOGGED TABLE IF NOT EXISTS pghistory._permit (
-    xid xid8 NOT NULL,
-    event_table regclass NOT NULL,
-    label text NOT NULL,
-    used boolean NOT NULL DEFAULT false
-);
-CREATE INDEX IF NOT EXISTS _permit_xid_idx ON pghistory._permit (xid);
-
 -- What comes through the door is of the form that track() and its fellows give it: somebody who uses it himself can
 -- write nonsense about his own tables, but none that keeps others from theirs.
 CREATE OR REPLACE FUNCTION pghistory._check_details(

@@ -63,9 +63,9 @@ AS $function$
            WHEN level = 'row' AND (fields = '{}' OR count(*) FILTER (WHERE name <> ALL (fields)) = 0)
            THEN 'old.* *<> new.*'
            ELSE format('ROW(%s)::record *<> ROW(%s)::record',
-                       string_agg(format('old.%I', name), ', ' ORDER BY fixed_size DESC, number)
+                       string_agg(pghistory._field('old', name), ', ' ORDER BY fixed_size DESC, number)
                            FILTER (WHERE fields = '{}' OR name = ANY (fields)),
-                       string_agg(format('new.%I', name), ', ' ORDER BY fixed_size DESC, number)
+                       string_agg(pghistory._field('new', name), ', ' ORDER BY fixed_size DESC, number)
                            FILTER (WHERE fields = '{}' OR name = ANY (fields)))
            END
       FROM pghistory._columns("table")
@@ -140,7 +140,7 @@ BEGIN
     expressions := ARRAY['now()', label, quote_literal(code), 'pg_current_xact_id()'];
 
     columns := columns || ARRAY(SELECT quote_ident(c) FROM unnest(object_columns) AS c);
-    expressions := expressions || ARRAY(SELECT format('%s.%I', key_image, k) FROM unnest(registered.obj_key) AS k);
+    expressions := expressions || ARRAY(SELECT pghistory._field(key_image, k) FROM unnest(registered.obj_key) AS k);
 
     IF operation = 'update'
        AND (SELECT count(*) FROM pg_attribute
@@ -149,13 +149,13 @@ BEGIN
     THEN
         columns := columns || ARRAY(SELECT quote_ident(c) FROM unnest(other_columns) AS c);
         expressions := expressions || ARRAY(
-            SELECT format('CASE WHEN %s THEN %s.%I END',
+            SELECT format('CASE WHEN %s THEN %s END',
                           format('ROW(%s)::record *<> ROW(%s)::record',
-                                 (SELECT string_agg(format('old.%I', f), ', ')
+                                 (SELECT string_agg(pghistory._field('old', f), ', ')
                                     FROM unnest(registered.obj_key) AS f),
-                                 (SELECT string_agg(format('new.%I', f), ', ')
+                                 (SELECT string_agg(pghistory._field('new', f), ', ')
                                     FROM unnest(registered.obj_key) AS f)),
-                          other_image, k)
+                          pghistory._field(other_image, k))
               FROM unnest(registered.obj_key) AS k);
     END IF;
 
@@ -175,7 +175,7 @@ BEGIN
          WHERE c.event_table = _event_text.event_table AND c.table_column_name = ANY (fields)
          ORDER BY c.table_column_number);
     expressions := expressions || ARRAY(
-        SELECT format('%s.%I', image, c.table_column_name) FROM pghistory.event_column AS c
+        SELECT pghistory._field(image, c.table_column_name) FROM pghistory.event_column AS c
          WHERE c.event_table = _event_text.event_table AND c.table_column_name = ANY (fields)
          ORDER BY c.table_column_number);
 END
@@ -292,6 +292,15 @@ BEGIN
             E'                  DETAIL = SQLERRM,\n',
             E'                  HINT = ''Leave out columns with fields or exclude.'';\n',
             pghistory._trigger_statements("table", event_table, operation, level, false),
+            E'    END;\n');
+    END IF;
+    IF operation = 'truncate' THEN
+        statements := concat(
+            E'    BEGIN\n', statements,
+            E'    EXCEPTION WHEN insufficient_privilege THEN\n',
+            E'        RAISE WARNING ''the rows that go are not recorded: %'', SQLERRM\n',
+            E'            USING ERRCODE = ''insufficient_privilege'',\n',
+            E'                  HINT = ''See pghistory.verify().'';\n',
             E'    END;\n');
     END IF;
     IF operation = 'truncate'

@@ -9,10 +9,11 @@ AS $function$
     SELECT EXISTS (SELECT FROM pg_proc WHERE oid = function AND starts_with(prosrc, E'\n-- Written by pghistory: '))
 $function$;
 
--- A name for a generated function that is free, or taken by that function already. In a schema where others may
--- create functions too, somebody's may stand in the way.
+-- A name for a generated function that is free, or taken by that function already: one of the event table's owner,
+-- or, where that changed hands, one that a trigger of the table calls. In a schema where others may create functions
+-- too, somebody's may stand in the way.
 CREATE OR REPLACE FUNCTION pghistory._own_function_name(
-    function_schema name, wanted name, arguments oidvector, function_owner regrole)
+    "table" regclass, function_schema name, wanted name, arguments oidvector, function_owner regrole)
  RETURNS text
  LANGUAGE plpgsql
  STABLE
@@ -24,7 +25,14 @@ DECLARE
 BEGIN
     WHILE EXISTS (SELECT FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
                    WHERE n.nspname = function_schema AND p.proname = candidate AND p.proargtypes = arguments
-                     AND NOT (p.proowner = function_owner AND pghistory._is_generated(p.oid)))
+                     AND NOT (pghistory._is_generated(p.oid)
+                              AND (p.proowner = function_owner
+                                   OR pg_has_role(p.proowner, 'USAGE')
+                                      AND (EXISTS (SELECT FROM pg_trigger AS t
+                                                    WHERE t.tgfoid = p.oid AND t.tgrelid = "table")
+                                           OR EXISTS (SELECT FROM pghistory.event_table AS e
+                                                       WHERE e."table" = _own_function_name."table"
+                                                         AND to_regprocedure(e.by_hand || '(text, text)') = p.oid)))))
     LOOP
         number := number + 1;
         candidate := pghistory._fitting_name(wanted, format('_%s', number));
@@ -120,7 +128,7 @@ BEGIN
         event_table := this.event_table;
         operation := this.operation;
         own_function := pghistory._own_function_name(
-            this.nspname, pghistory._trigger_function_name(event_table, this.operation, this.level), '',
+            "table", this.nspname, pghistory._trigger_function_name(event_table, this.operation, this.level), '',
             this.owner);
         own_body := pghistory._trigger_body("table", event_table, this.operation, this.level);
         FOR relation IN
@@ -160,8 +168,7 @@ BEGIN
     SELECT t.tgrelid::regclass, t.tgname, t.tgfoid, t.tgenabled, pg_get_triggerdef(t.oid)
       FROM pghistory._partition_tree("table") AS p JOIN pg_trigger AS t ON t.tgrelid = p.relation
      WHERE NOT t.tgisinternal AND t.tgparentid = 0
-       AND (starts_with(t.tgname, '!pghistory ') OR starts_with(t.tgname, '! pghistory '))
-       AND t.tgname NOT IN ('!pghistory condition', '!pghistory append-only');
+       AND (pghistory._is_generated(t.tgfoid) OR t.tgfoid = 'pghistory._note_writer()'::regprocedure);
 END
 $function$;
 
@@ -209,7 +216,7 @@ BEGIN
     IF pghistory._extension_is_installed() THEN
         EXECUTE format('ALTER FUNCTION %s DEPENDS ON EXTENSION pghistory', signature);
     END IF;
-    IF function_owner <> current_user::regrole THEN
+    IF function_owner <> COALESCE(this.proowner, current_user::regrole::oid) THEN
         EXECUTE format('ALTER FUNCTION %s OWNER TO %s', signature, function_owner);
     END IF;
 END
@@ -352,7 +359,7 @@ BEGIN
      WHERE e.event_table = _apply_by_hand.event_table;
     IF EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = _apply_by_hand.event_table) THEN
         wanted := pghistory._own_function_name(
-            registered.table_schema,
+            "table", registered.table_schema,
             pghistory._fitting_name(
                 CASE WHEN registered.event_schema = registered.table_schema THEN registered.relname::text
                      ELSE format('%s_%s', registered.event_schema, registered.relname) END,

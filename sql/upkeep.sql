@@ -245,7 +245,29 @@ BEGIN
         RETURN NEXT;
     END IF;
 
+    FOR this IN
+        SELECT DISTINCT pghistory._owner(o.event_table) AS owner
+          FROM pghistory._operations("table") AS o
+         WHERE o.operation = 'truncate'
+           AND NOT has_table_privilege(pghistory._owner(o.event_table), "table", 'SELECT')
+    LOOP
+        object := format('table %s', relation);
+        problem := format('role %s, who owns the event table, may not read what TRUNCATE removes', this.owner);
+        hint := 'Grant SELECT on the table to that role.';
+        RETURN NEXT;
+    END LOOP;
+
     hint := repair;
+    FOR object IN
+        SELECT format('trigger %I on %s', a.trigger_name, pghistory._table_name(a.relation))
+          FROM pghistory._actual_triggers("table") AS a
+         WHERE a.relation = _table_problems."table"
+           AND NOT EXISTS (SELECT FROM pghistory._desired_triggers("table") AS d
+                            WHERE d.relation = a.relation AND d.trigger_name = a.trigger_name)
+    LOOP
+        problem := 'trigger is one too many';
+        RETURN NEXT;
+    END LOOP;
     FOR this IN
         SELECT d.*, a.trigger_name IS NOT NULL AS is_there, a.enabled, a.definition AS actual_definition
           FROM pghistory._desired_triggers("table") AS d
