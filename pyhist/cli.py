@@ -1,0 +1,197 @@
+"""The command line: `pyhist install | track | untrack | status | demo`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import psycopg
+
+from pyhist import client, models
+from pyhist.errors import HistoryError
+from pyhist.install import install
+
+EPILOG = """\
+Without --dsn, the connection is what libpq's environment says: PGHOST, PGDATABASE, PGSERVICE ...
+The exit status is 0 only if all went well.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and gives its exit status: 0 if all went well, 1 if not, 2 for wrong usage."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except (HistoryError, psycopg.Error) as error:
+        print(f"pyhist: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pyhist", description="The history of PostgreSQL tables.", epilog=EPILOG, allow_abbrev=False
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(
+        name: str, function: Callable[[argparse.Namespace], int], help: str
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name, help=help, description=f"{help[0].upper()}{help[1:]}.", epilog=EPILOG, allow_abbrev=False
+        )
+        added.set_defaults(command=function)
+        return added
+
+    def with_connection(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        added.add_argument(
+            "--dsn", default="", metavar="DSN", help="connection string or URI of the database"
+        )
+        added.add_argument("--json", action="store_true", help="print JSON, for programs")
+        return added
+
+    added = with_connection(command("install", _install, "install the extension in a database"))
+    added.add_argument("--upgrade", action="store_true", help="bring an older version up to date")
+
+    added = with_connection(command("track", _track, "record what happens to the rows of a table"))
+    added.add_argument("table", metavar="TABLE", help="the table, as SQL would write it")
+    added.add_argument("label", metavar="LABEL", nargs="?", help="name of the events; TABLE.KIND by default")
+    added.add_argument(
+        "--kind",
+        choices=models.KINDS,
+        default="snapshot",
+        metavar="KIND",
+        help=f"what to record: {', '.join(models.KINDS)} (%(default)s by default)",
+    )
+    added.add_argument("--condition", metavar="SQL", help="boolean over OLD and NEW that narrows it")
+    added.add_argument(
+        "--level", choices=("auto", "row", "statement"), help="level of the triggers, auto by default"
+    )
+    columns = added.add_mutually_exclusive_group()
+    columns.add_argument(
+        "--fields", type=_names, metavar="A,B", help="columns to record, all by default; '' for none of them"
+    )
+    columns.add_argument("--exclude", type=_names, metavar="A,B", help="columns to leave out")
+    added.add_argument(
+        "--event-table", metavar="NAME", help="where events go; named after the table by default"
+    )
+    added.add_argument(
+        "--obj-key",
+        type=_names,
+        metavar="A,B",
+        help="columns that name the object; the primary key by default",
+    )
+    added.add_argument(
+        "--obj-fk", metavar="ACTION", help="foreign key to the object: cascade, restrict, set null"
+    )
+    added.add_argument(
+        "--context",
+        choices=("reference", "inline", "none"),
+        default="reference",
+        help="where the context of events is kept (%(default)s by default)",
+    )
+    added.add_argument("--append-only", action="store_true", help="refuse to change or delete events")
+    added.add_argument(
+        "--partition-by", choices=("day", "week", "month", "year"), help="make a partitioned event table"
+    )
+    added.add_argument("--retention", metavar="INTERVAL", help="how old events may get, such as '2 years'")
+
+    added = with_connection(command("untrack", _untrack, "stop recording"))
+    added.add_argument("table", metavar="TABLE", help="the table, as SQL would write it")
+    added.add_argument("label", metavar="LABEL", nargs="?", help="name of the events; all by default")
+    added.add_argument("--drop-events", action="store_true", help="drop the events, too")
+
+    with_connection(command("status", _status, "show what is tracked, and what is wrong with it"))
+
+    added = command("demo", _demo, "show it on a server and a database of its own, which go when it ends")
+    added.add_argument("--keep", action="store_true", help="leave the server running, to look around in it")
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    """Column names with commas in between, in double quotes where they have commas themselves."""
+    return next(csv.reader([text], skipinitialspace=True), [])
+
+
+def _install(options: argparse.Namespace) -> int:
+    _report(options, "installed", install(options.dsn, upgrade=options.upgrade))
+    return 0
+
+
+def _track(options: argparse.Namespace) -> int:
+    tracker = models.KINDS[options.kind](options.label, condition=options.condition, level=options.level)
+    with psycopg.connect(options.dsn, autocommit=True) as conn:
+        event_table = client.track(
+            conn,
+            options.table,
+            tracker,
+            fields=options.fields,
+            exclude=options.exclude,
+            event_table=options.event_table,
+            obj_key=options.obj_key,
+            obj_fk=options.obj_fk,
+            context=options.context,
+            append_only=options.append_only,
+            partition_by=options.partition_by,
+            retention=options.retention,
+        )
+    _report(options, "event_table", event_table, f"Events of {options.table} go to {event_table}.")
+    return 0
+
+
+def _untrack(options: argparse.Namespace) -> int:
+    with psycopg.connect(options.dsn, autocommit=True) as conn:
+        removed = client.untrack(conn, options.table, options.label, options.drop_events)
+    _report(
+        options, "removed", removed, f"{removed} tracker{'s' * (removed != 1)} of {options.table} removed."
+    )
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    with psycopg.connect(options.dsn, autocommit=True) as conn:
+        status = client.status(conn)
+    if options.json:
+        print(json.dumps(asdict(status), ensure_ascii=False, indent=2))
+    else:
+        print(
+            _table(
+                ("table", "label", "kind", "fields", "event table", "status"),
+                ((t.table, t.label, t.kind, _fields(t), t.event_table, t.status) for t in status.trackers),
+            )
+            if status.trackers
+            else "Nothing is tracked."
+        )
+        if status.problems:
+            rows = ((p.table or "", p.object or "", p.problem, p.hint or "") for p in status.problems)
+            print("", _table(("table", "object", "problem", "what to do"), rows), sep="\n")
+    return 1 if status.problems else 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from pyhist import demo  # which brings a server that nothing else needs
+
+    return demo.run(keep=options.keep)
+
+
+def _report(options: argparse.Namespace, name: str, value: Any, sentence: str | None = None) -> None:
+    print(json.dumps({name: value}, ensure_ascii=False) if options.json else sentence or value)
+
+
+def _fields(tracker: models.TrackerStatus) -> str:
+    if tracker.exclude:
+        return f"all but {', '.join(tracker.exclude)}"
+    return "all" if tracker.fields is None else ", ".join(tracker.fields) or "none"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """The rows as text, each column as wide as its widest value."""
+    lines = [heads, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
