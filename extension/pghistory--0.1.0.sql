@@ -288,7 +288,8 @@ BEGIN
                 OR this.typtype = 'e' AND c.opcintype = 'anyenum'::regtype
                 OR this.typtype IN ('r', 'm') AND c.opcintype IN ('anyrange'::regtype, 'anymultirange'::regtype)
                 OR EXISTS (SELECT FROM pg_cast
-                            WHERE castsource = this.oid AND casttarget = c.opcintype AND castmethod = 'b')));
+                            WHERE castsource = this.oid AND casttarget = c.opcintype
+                              AND castmethod = 'b' AND castcontext = 'i')));
 END
 $function$;
 
@@ -871,6 +872,20 @@ BEGIN
     RETURN EXISTS (SELECT FROM pghistory.event_table AS e WHERE e.event_table = _is_event_table."table");
 END
 $function$;
+
+CREATE FUNCTION pghistory._is_tracked("table" regclass)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF NOT pghistory._has_state() THEN
+        RETURN false;
+    END IF;
+    RETURN EXISTS (SELECT FROM pghistory.tracker AS t WHERE t."table" = _is_tracked."table");
+END
+$function$;
 -- Contexts: who and why. The protocol is two settings; everything here reads or writes them.
 
 -- Permits to write one event by hand: given by create_event() and used at once. Those of transactions that are over
@@ -1442,8 +1457,8 @@ BEGIN
                    SELECT k.since, k.since_xid
                      FROM (VALUES (true, t.since, t.since_xid), (false, EXCLUDED.since, EXCLUDED.since_xid))
                               AS k(same, since, since_xid)
-                    WHERE k.same = (details ? 'since'
-                                    OR pghistory._records_the_same(to_jsonb(t), to_jsonb(EXCLUDED))))
+                    WHERE k.same = COALESCE(details ? 'since'
+                                            OR pghistory._records_the_same(to_jsonb(t), to_jsonb(EXCLUDED)), false))
          WHERE to_jsonb(t) - ARRAY['ordinal', 'since', 'since_xid']
                IS DISTINCT FROM to_jsonb(EXCLUDED) - ARRAY['ordinal', 'since', 'since_xid'];
     WHEN 'remove tracker' THEN
@@ -2001,6 +2016,8 @@ BEGIN
         IF pghistory._depends_on_role(first.tree) THEN
             reason := 'it asks for the current user or schema, '
                       'and events are written as the owner of the event table';
+        ELSIF first.tree::text ~ ':consttype (24|2202|2203|2204|2205|2206|3734|3769|4089|4096|4191) ' THEN
+            reason := 'it has a constant that stands for an object, such as a regclass';
         ELSIF second.deparsed <> first.deparsed
               OR pghistory._meaning(second.tree) <> pghistory._meaning(first.tree)
         THEN
@@ -2350,6 +2367,38 @@ BEGIN
 END
 $function$;
 
+-- Why events cannot be written to a table, or null when they can: its pgh_id must fill itself, what is written must
+-- not be generated, and what is not always written may be null.
+CREATE FUNCTION pghistory._unwritable(event_table regclass, written name[])
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    problem text;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_attribute AS a
+                    WHERE a.attrelid = event_table AND a.attname = 'pgh_id'
+                      AND (a.atthasdef OR a.attidentity <> ''))
+    THEN
+        RETURN 'its column "pgh_id" does not fill itself';
+    END IF;
+    SELECT CASE WHEN a.attgenerated <> '' OR a.attidentity <> ''
+                THEN format('its column "%s" is generated', a.attname)
+                ELSE format('its column "%s" must not be null, and is not always written', a.attname) END
+      INTO problem
+      FROM pg_attribute AS a
+     WHERE a.attrelid = event_table AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> 'pgh_id'
+       AND CASE WHEN a.attname <> ALL (written) THEN a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
+                ELSE a.attgenerated <> '' OR a.attidentity <> ''
+                     OR a.attnotnull AND (starts_with(a.attname, 'pgh_other_')
+                                          OR a.attname IN ('pgh_context_id', 'pgh_context')) END
+     LIMIT 1;
+    RETURN problem;
+END
+$function$;
+
 -- Why a table that is there cannot hold such events, or null when it can.
 CREATE FUNCTION pghistory._misfit(
     event_table regclass, "table" regclass, fields name[], obj_key name[], context text, append_only boolean)
@@ -2404,24 +2453,8 @@ BEGIN
     IF FOUND THEN
         RETURN problem;
     END IF;
-    IF NOT EXISTS (SELECT FROM pg_attribute AS a
-                    WHERE a.attrelid = event_table AND a.attname = 'pgh_id'
-                      AND (a.atthasdef OR a.attidentity <> ''))
-    THEN
-        RETURN 'its column "pgh_id" does not fill itself';
-    END IF;
-    SELECT CASE WHEN a.attgenerated <> '' OR a.attidentity <> ''
-                THEN format('its column "%s" is generated', a.attname)
-                ELSE format('its column "%s" must not be null, and is not always written', a.attname) END
-      INTO problem
-      FROM pg_attribute AS a
-           LEFT JOIN pghistory._event_columns("table", fields, obj_key, context) AS c ON c.name = a.attname
-     WHERE a.attrelid = event_table AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> 'pgh_id'
-       AND CASE WHEN c.name IS NULL THEN a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
-                ELSE a.attgenerated <> '' OR a.attidentity <> ''
-                     OR a.attnotnull AND (NOT c.required OR c.name IN ('pgh_context_id', 'pgh_context')) END
-     LIMIT 1;
-    RETURN problem;
+    RETURN pghistory._unwritable(event_table, ARRAY(
+        SELECT c.name FROM pghistory._event_columns("table", fields, obj_key, context) AS c));
 END
 $function$;
 
@@ -2658,15 +2691,26 @@ BEGIN
 END
 $function$;
 
+-- What generated functions begin with. The columns stand there so that the text changes when their types do: sessions
+-- keep plans for the types that there were.
 CREATE FUNCTION pghistory._header_text("table" regclass, event_table regclass)
  RETURNS text
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT format(E'\n-- Written by pghistory: events of %s go to %s. Change it with pghistory.track().\n',
+DECLARE
+    columns CONSTANT text[] := ARRAY(
+        SELECT translate(format('%I %s', c.name, pghistory._type_text(c.type_id, c.type_modifier, c.collation_id)),
+                         E'\n\r', '  ')
+          FROM pghistory._columns("table") AS c ORDER BY c.number);
+BEGIN
+    RETURN format(E'\n-- Written by pghistory: events of %s go to %s. Change it with pghistory.track().\n'
+                  '-- Columns: %s\n',
                   translate(pghistory._table_name("table"), E'\n\r', '  '),
-                  translate(pghistory._table_name(event_table), E'\n\r', '  '))
+                  translate(pghistory._table_name(event_table), E'\n\r', '  '),
+                  replace(pghistory._wrapped(columns, 3), E'\n', E'\n--'));
+END
 $function$;
 
 -- What the function of one trigger does: what every tracker of this event table wants written for the operation; or
@@ -3006,6 +3050,18 @@ BEGIN
 END
 $function$;
 
+-- May anybody but its owner call a function, or attach it to a table of his own?
+CREATE FUNCTION pghistory._is_open_to_all(function oid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT EXISTS (SELECT FROM pg_proc AS p
+                               CROSS JOIN LATERAL aclexplode(COALESCE(p.proacl, acldefault('f', p.proowner))) AS a
+                    WHERE p.oid = function AND a.grantee = 0)
+$function$;
+
 -- The settings of a generated function. TRUNCATE reads the table, and is not to fail where the writer switched
 -- row_security off.
 CREATE FUNCTION pghistory._function_settings(operation text)
@@ -3019,10 +3075,9 @@ AS $function$
 $function$;
 
 -- Creates or replaces a generated function, for its owner: whoever could attach a trigger function to a table of his
--- own could write events with it. `anew` also if it has not changed: sessions keep plans with the types that columns
--- had.
+-- own could write events with it.
 CREATE FUNCTION pghistory._ensure_function(
-    function text, arguments text, result text, settings text[], body text, function_owner regrole, anew boolean)
+    function text, arguments text, result text, settings text[], body text, function_owner regrole)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3033,8 +3088,9 @@ DECLARE
 BEGIN
     SELECT * INTO this FROM pg_proc WHERE oid = to_regprocedure(
         format('%s(%s)', function, CASE WHEN arguments <> '' THEN 'text, text' ELSE '' END));
-    IF NOT anew AND this.prosrc = body AND this.prosecdef AND this.proowner = function_owner
+    IF this.prosrc = body AND this.prosecdef AND this.proowner = function_owner
        AND this.proconfig = settings
+       AND (result <> 'trigger' OR NOT pghistory._is_open_to_all(this.oid))
        AND this.prolang = (SELECT oid FROM pg_language WHERE lanname = 'plpgsql')
     THEN
         RETURN;
@@ -3088,7 +3144,7 @@ AS $function$
 $function$;
 
 -- Makes the triggers and functions of a table, and of what it is partitioned with, what its trackers need.
-CREATE FUNCTION pghistory._apply_triggers("table" regclass, anew boolean DEFAULT false)
+CREATE FUNCTION pghistory._apply_triggers("table" regclass)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3139,7 +3195,7 @@ BEGIN
         IF desired.body IS NOT NULL THEN
             PERFORM pghistory._ensure_function(
                 desired.function, '', 'trigger', pghistory._function_settings(desired.operation), desired.body,
-                pghistory._owner(desired.event_table), anew);
+                pghistory._owner(desired.event_table));
         END IF;
         IF NOT EXISTS (SELECT FROM pg_trigger
                         WHERE tgrelid = desired.relation AND tgname = desired.trigger_name)
@@ -3157,6 +3213,23 @@ BEGIN
 END
 $function$;
 
+-- Triggers of ours that do not fire, those among them that PostgreSQL cloned to partitions.
+CREATE FUNCTION pghistory._disabled_triggers(
+    "table" regclass, OUT relation regclass, OUT trigger_name name)
+ RETURNS SETOF record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN QUERY
+    SELECT t.tgrelid::regclass, t.tgname
+      FROM pghistory._partition_tree("table") AS p JOIN pg_trigger AS t ON t.tgrelid = p.relation
+     WHERE NOT t.tgisinternal AND t.tgenabled IN ('D', 'R')
+       AND (pghistory._is_generated(t.tgfoid) OR t.tgfoid = 'pghistory._note_writer()'::regprocedure);
+END
+$function$;
+
 -- Switches the triggers of a table on again, where somebody switched them off.
 CREATE FUNCTION pghistory._enable_triggers("table" regclass)
  RETURNS void
@@ -3166,7 +3239,7 @@ AS $function$
 DECLARE
     disabled record;
 BEGIN
-    FOR disabled IN SELECT * FROM pghistory._actual_triggers("table") AS a WHERE a.enabled IN ('D', 'R') LOOP
+    FOR disabled IN SELECT * FROM pghistory._disabled_triggers("table") LOOP
         EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I',
                        pghistory._table_name(disabled.relation), disabled.trigger_name);
     END LOOP;
@@ -3174,8 +3247,7 @@ END
 $function$;
 
 -- The function through which create_event() writes to an event table.
-CREATE FUNCTION pghistory._apply_by_hand(
-    "table" regclass, event_table regclass, anew boolean DEFAULT false)
+CREATE FUNCTION pghistory._apply_by_hand("table" regclass, event_table regclass)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3201,7 +3273,7 @@ BEGIN
             ARRAY['text'::regtype, 'text'::regtype]::oidvector, registered.owner);
         PERFORM pghistory._ensure_function(
             wanted, 'label text, "row" text', 'bigint', pghistory._function_settings('by hand'),
-            pghistory._by_hand_body("table", event_table), registered.owner, anew);
+            pghistory._by_hand_body("table", event_table), registered.owner);
     END IF;
     IF registered.by_hand IS DISTINCT FROM wanted THEN
         PERFORM pghistory._drop_function(to_regprocedure(registered.by_hand || '(text, text)'));
@@ -3665,6 +3737,37 @@ BEGIN
 END
 $function$;
 
+-- Puts back columns of ours that somebody dropped from an event table: writes need them.
+CREATE FUNCTION pghistory._restore_own_columns("table" regclass, event_table regclass, context text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    relation CONSTANT text := pghistory._table_name(event_table);
+    missing record;
+BEGIN
+    FOR missing IN
+        SELECT c.name, format_type(c.type_id, c.type_modifier) AS type_text
+          FROM pghistory._event_columns("table", '{}', '{}', context) AS c
+         WHERE NOT EXISTS (SELECT FROM pg_attribute AS a
+                            WHERE a.attrelid = event_table AND a.attname = c.name AND NOT a.attisdropped)
+    LOOP
+        EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s%s', relation, missing.name, missing.type_text,
+                       CASE missing.name WHEN 'pgh_id' THEN ' GENERATED ALWAYS AS IDENTITY PRIMARY KEY' ELSE '' END);
+    END LOOP;
+    IF EXISTS (SELECT FROM pg_attribute
+                WHERE attrelid = event_table AND attname = 'pgh_id'
+                  AND attnotnull AND NOT atthasdef AND attidentity = '')
+       AND pghistory._may_rewrite(event_table)
+    THEN
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN pgh_id ADD GENERATED ALWAYS AS IDENTITY', relation);
+        EXECUTE format('SELECT setval(pg_get_serial_sequence(%L, %L), max(pgh_id)) FROM %s',
+                       relation, 'pgh_id', relation);
+    END IF;
+END
+$function$;
+
 -- Makes an event table follow its table, also one that a dropped table of the name left behind.
 CREATE FUNCTION pghistory._follow_event_table("table" regclass, event_table regclass)
  RETURNS void
@@ -3677,6 +3780,7 @@ DECLARE
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_event_table.event_table;
     same_origin := registered.origin = pghistory._origin("table");
+    PERFORM pghistory._restore_own_columns("table", event_table, registered.context);
     PERFORM pghistory._follow_trackers("table", event_table, same_origin);
     PERFORM pghistory._follow_columns("table", event_table, same_origin);
     PERFORM pghistory._follow_key("table", event_table, same_origin);
@@ -3723,9 +3827,9 @@ BEGIN
         VALUES ('save event table', "table", this.event_table,
                 to_jsonb(this) || jsonb_build_object(
                     'obj_key', key, 'obj_key_numbers', pghistory._column_numbers("table", key)));
-        PERFORM pghistory._apply_by_hand("table", this.event_table, true);
+        PERFORM pghistory._apply_by_hand("table", this.event_table);
     END LOOP;
-    PERFORM pghistory._apply_triggers("table", true);
+    PERFORM pghistory._apply_triggers("table");
 END
 $function$;
 
@@ -3744,10 +3848,9 @@ BEGIN
             CONTINUE;
         END IF;
         PERFORM pghistory._follow_event_table("table", this.event_table);
-        -- Functions are written anew in any case: sessions have plans for the types that columns had.
-        PERFORM pghistory._apply_by_hand("table", this.event_table, true);
+        PERFORM pghistory._apply_by_hand("table", this.event_table);
     END LOOP;
-    PERFORM pghistory._apply_triggers("table", true);
+    PERFORM pghistory._apply_triggers("table");
 END
 $function$;
 -- Tracking: what people call.
@@ -4479,12 +4582,20 @@ CREATE FUNCTION pghistory._repair_table("table" regclass, enable boolean)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+DECLARE
+    guarded regclass;
 BEGIN
     INSERT INTO pghistory._request VALUES ('prepare', "table");
     PERFORM pghistory._lock("table");
     PERFORM pghistory._follow_table("table");
     IF enable THEN
         PERFORM pghistory._enable_triggers("table");
+        FOR guarded IN SELECT e.event_table FROM pghistory.event_table AS e
+                        WHERE e."table" = _repair_table."table" AND e.append_only
+        LOOP
+            EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', pghistory._table_name(guarded),
+                           '!pghistory append-only');
+        END LOOP;
     END IF;
 END
 $function$;
@@ -4527,6 +4638,11 @@ BEGIN
     FOR tracked IN SELECT * FROM pghistory._own_tracked_tables("table") WHERE "table" IS NOT NULL LOOP
         PERFORM pghistory._repair_table(tracked, false);
     END LOOP;
+    IF "table" IS NOT NULL AND tracked IS NULL AND pghistory._is_tracked("table") THEN
+        RAISE EXCEPTION 'must be owner of the event tables of %', pghistory._table_name("table")
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Let their owner call sync().';
+    END IF;
 END
 $function$;
 COMMENT ON FUNCTION pghistory.sync(regclass) IS
@@ -4611,6 +4727,8 @@ AS $function$
            WHEN p.proowner::regrole <> pghistory._owner(event_table)
            THEN 'function does not belong to the owner of the event table'
            WHEN p.prosrc <> body THEN 'function is not what this version of pghistory writes'
+           WHEN arguments = '' AND pghistory._is_open_to_all(p.oid)
+           THEN 'function can be attached to tables by anybody'
            END
       FROM (SELECT to_regprocedure(format('%s(%s)', function, arguments)) AS oid) AS f
            LEFT JOIN pg_proc AS p ON p.oid = f.oid
@@ -4654,6 +4772,16 @@ BEGIN
         THEN
             problem := 'event table is not guarded as append-only';
             RETURN NEXT;
+        END IF;
+        problem := pghistory._unwritable(this.event_table, ARRAY(
+            SELECT c.name FROM pghistory._event_columns("table", '{}', this.obj_key, this.context) AS c
+            UNION ALL
+            SELECT m.column_name FROM pghistory.event_column AS m WHERE m.event_table = this.event_table));
+        IF problem IS NOT NULL THEN
+            hint := CASE WHEN problem LIKE '%must not be null%'
+                         THEN 'Give the column a default, or drop its NOT NULL.' ELSE repair END;
+            RETURN NEXT;
+            hint := repair;
         END IF;
         object := format('function %s(text, text)', this.by_hand);
         problem := pghistory._function_problem(
@@ -4707,6 +4835,12 @@ BEGIN
     END LOOP;
 
     hint := repair;
+    FOR object IN SELECT format('trigger %I on %s', d.trigger_name, pghistory._table_name(d.relation))
+                    FROM pghistory._disabled_triggers("table") AS d
+    LOOP
+        problem := 'trigger is disabled';
+        RETURN NEXT;
+    END LOOP;
     FOR object IN
         SELECT format('trigger %I on %s', a.trigger_name, pghistory._table_name(a.relation))
           FROM pghistory._actual_triggers("table") AS a
@@ -4727,7 +4861,7 @@ BEGIN
         problem := CASE WHEN NOT this.is_there THEN 'trigger is missing'
                         WHEN this.actual_definition <> this.definition
                         THEN 'trigger is not what this version of pghistory makes'
-                        WHEN this.enabled IN ('D', 'R') THEN 'trigger is disabled' END;
+                   END;
         IF problem IS NOT NULL THEN
             RETURN NEXT;
         END IF;
@@ -4784,15 +4918,15 @@ COMMENT ON FUNCTION pghistory.verify() IS
     'One row for each thing that is wrong with tracking, and what to do about it; no rows when all is well.';
 -- Event triggers: DDL is followed as soon as it is done.
 
--- Is this DDL of our own making? Then whoever issued it sees to the rest. (The context is read in English: see the
--- settings of the functions below.)
+-- Is this DDL of our own making? Then whoever issued it sees to the rest. The lines of the context are in the
+-- server's language, and those that quote a statement do not count.
 CREATE FUNCTION pghistory._is_own_ddl(context text)
  RETURNS boolean
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT count(*) > 1 FROM regexp_matches(context, '^PL/pgSQL function pghistory[.]', 'gn')
+    SELECT count(*) > 1 FROM regexp_matches(context, $re$^[^"»«„“”]*\mpghistory[.][a-z_]+[(]$re$, 'gn')
 $function$;
 
 -- Is a dump being restored? It brings the triggers itself, one by one, and the foreign keys of the registry
@@ -4913,7 +5047,6 @@ CREATE FUNCTION pghistory._before_ddl()
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET quote_all_identifiers TO 'off'
- SET lc_messages TO 'C'
 AS $function$
 DECLARE
     context text;
@@ -4949,7 +5082,6 @@ CREATE FUNCTION pghistory._after_ddl()
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET quote_all_identifiers TO 'off'
- SET lc_messages TO 'C'
 AS $function$
 DECLARE
     context text;
@@ -4984,6 +5116,7 @@ BEGIN
             OR t."table" IN (SELECT inhparent FROM pg_inherits WHERE inhrelid = d.relation)
             OR t."table" IN (SELECT confrelid FROM pg_constraint WHERE conrelid = d.relation AND contype = 'f')
             OR d.classid = 'pg_namespace'::regclass AND d.objid IN (tc.relnamespace, ec.relnamespace)
+            OR d.classid = 'pg_extension'::regclass AND t.condition_objects <> '[]'
             OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id text, schema text)
                         WHERE o.class = d.classid::regclass::text AND o.id = d.objid::text
                            OR d.classid = 'pg_namespace'::regclass AND o.schema = d.objid::text)));
@@ -5000,7 +5133,6 @@ CREATE FUNCTION pghistory._after_drop()
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET quote_all_identifiers TO 'off'
- SET lc_messages TO 'C'
 AS $function$
 DECLARE
     context text;
@@ -5056,7 +5188,7 @@ DO $event_triggers$
 DECLARE
     tags CONSTANT text := $tags$'ALTER TABLE', 'CREATE TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
         'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER FUNCTION',
-        'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION'$tags$;
+        'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION', 'ALTER EXTENSION'$tags$;
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = 'pghistory_after_ddl') THEN
         DROP EVENT TRIGGER pghistory_before_ddl;
@@ -5167,7 +5299,8 @@ GRANT EXECUTE ON FUNCTION  -- names.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- state.sql
-    pghistory._state_relations, pghistory._has_state, pghistory._extension_is_installed, pghistory._is_event_table
+    pghistory._state_relations, pghistory._has_state, pghistory._extension_is_installed, pghistory._is_event_table,
+    pghistory._is_tracked
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- context.sql
@@ -5197,7 +5330,8 @@ GRANT EXECUTE ON FUNCTION  -- conditions.sql
 GRANT EXECUTE ON FUNCTION  -- event_table.sql
     pghistory._event_columns, pghistory._type_text, pghistory._copy_storage, pghistory._refuse_change,
     pghistory._set_append_only, pghistory._set_foreign_key, pghistory._create_event_indexes,
-    pghistory._create_event_table, pghistory._misfit, pghistory._parsed_event_table, pghistory._tracked_fields
+    pghistory._create_event_table, pghistory._unwritable, pghistory._misfit, pghistory._parsed_event_table,
+    pghistory._tracked_fields
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- templates.sql
@@ -5209,17 +5343,17 @@ GRANT EXECUTE ON FUNCTION  -- templates.sql
 GRANT EXECUTE ON FUNCTION  -- triggers.sql
     pghistory._is_generated, pghistory._own_function_name, pghistory._trigger_relations,
     pghistory._trigger_definition, pghistory._note_writer, pghistory._desired_triggers, pghistory._actual_triggers,
-    pghistory._function_settings, pghistory._ensure_function, pghistory._drop_function,
-    pghistory._drop_generated_functions, pghistory._apply_triggers, pghistory._enable_triggers,
-    pghistory._apply_by_hand
+    pghistory._is_open_to_all, pghistory._function_settings, pghistory._ensure_function, pghistory._drop_function,
+    pghistory._drop_generated_functions, pghistory._apply_triggers, pghistory._disabled_triggers,
+    pghistory._enable_triggers, pghistory._apply_by_hand
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
     pghistory._mark_kept, pghistory._is_kept, pghistory._keep_dropped, pghistory._set_aside,
     pghistory._ensure_column, pghistory._retype_column, pghistory._rename_columns, pghistory._current_names,
     pghistory._follow_columns, pghistory._fill_key, pghistory._follow_key, pghistory._condition_renames,
-    pghistory._column_numbers, pghistory._follow_trackers, pghistory._follow_event_table,
-    pghistory._follow_registry, pghistory._follow_table
+    pghistory._column_numbers, pghistory._follow_trackers, pghistory._restore_own_columns,
+    pghistory._follow_event_table, pghistory._follow_registry, pghistory._follow_table
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- track.sql

@@ -225,7 +225,8 @@ BEGIN
                 OR this.typtype = 'e' AND c.opcintype = 'anyenum'::regtype
                 OR this.typtype IN ('r', 'm') AND c.opcintype IN ('anyrange'::regtype, 'anymultirange'::regtype)
                 OR EXISTS (SELECT FROM pg_cast
-                            WHERE castsource = this.oid AND casttarget = c.opcintype AND castmethod = 'b')));
+                            WHERE castsource = this.oid AND casttarget = c.opcintype
+                              AND castmethod = 'b' AND castcontext = 'i')));
 END
 $function$;
 

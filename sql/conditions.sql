@@ -348,6 +348,8 @@ BEGIN
         IF pghistory._depends_on_role(first.tree) THEN
             reason := 'it asks for the current user or schema, '
                       'and events are written as the owner of the event table';
+        ELSIF first.tree::text ~ ':consttype (24|2202|2203|2204|2205|2206|3734|3769|4089|4096|4191) ' THEN
+            reason := 'it has a constant that stands for an object, such as a regclass';
         ELSIF second.deparsed <> first.deparsed
               OR pghistory._meaning(second.tree) <> pghistory._meaning(first.tree)
         THEN

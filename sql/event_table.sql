@@ -266,6 +266,38 @@ BEGIN
 END
 $function$;
 
+-- Why events cannot be written to a table, or null when they can: its pgh_id must fill itself, what is written must
+-- not be generated, and what is not always written may be null.
+CREATE OR REPLACE FUNCTION pghistory._unwritable(event_table regclass, written name[])
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    problem text;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_attribute AS a
+                    WHERE a.attrelid = event_table AND a.attname = 'pgh_id'
+                      AND (a.atthasdef OR a.attidentity <> ''))
+    THEN
+        RETURN 'its column "pgh_id" does not fill itself';
+    END IF;
+    SELECT CASE WHEN a.attgenerated <> '' OR a.attidentity <> ''
+                THEN format('its column "%s" is generated', a.attname)
+                ELSE format('its column "%s" must not be null, and is not always written', a.attname) END
+      INTO problem
+      FROM pg_attribute AS a
+     WHERE a.attrelid = event_table AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> 'pgh_id'
+       AND CASE WHEN a.attname <> ALL (written) THEN a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
+                ELSE a.attgenerated <> '' OR a.attidentity <> ''
+                     OR a.attnotnull AND (starts_with(a.attname, 'pgh_other_')
+                                          OR a.attname IN ('pgh_context_id', 'pgh_context')) END
+     LIMIT 1;
+    RETURN problem;
+END
+$function$;
+
 -- Why a table that is there cannot hold such events, or null when it can.
 CREATE OR REPLACE FUNCTION pghistory._misfit(
     event_table regclass, "table" regclass, fields name[], obj_key name[], context text, append_only boolean)
@@ -320,24 +352,8 @@ BEGIN
     IF FOUND THEN
         RETURN problem;
     END IF;
-    IF NOT EXISTS (SELECT FROM pg_attribute AS a
-                    WHERE a.attrelid = event_table AND a.attname = 'pgh_id'
-                      AND (a.atthasdef OR a.attidentity <> ''))
-    THEN
-        RETURN 'its column "pgh_id" does not fill itself';
-    END IF;
-    SELECT CASE WHEN a.attgenerated <> '' OR a.attidentity <> ''
-                THEN format('its column "%s" is generated', a.attname)
-                ELSE format('its column "%s" must not be null, and is not always written', a.attname) END
-      INTO problem
-      FROM pg_attribute AS a
-           LEFT JOIN pghistory._event_columns("table", fields, obj_key, context) AS c ON c.name = a.attname
-     WHERE a.attrelid = event_table AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> 'pgh_id'
-       AND CASE WHEN c.name IS NULL THEN a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
-                ELSE a.attgenerated <> '' OR a.attidentity <> ''
-                     OR a.attnotnull AND (NOT c.required OR c.name IN ('pgh_context_id', 'pgh_context')) END
-     LIMIT 1;
-    RETURN problem;
+    RETURN pghistory._unwritable(event_table, ARRAY(
+        SELECT c.name FROM pghistory._event_columns("table", fields, obj_key, context) AS c));
 END
 $function$;
 

@@ -1,14 +1,14 @@
 -- Event triggers: DDL is followed as soon as it is done.
 
--- Is this DDL of our own making? Then whoever issued it sees to the rest. (The context is read in English: see the
--- settings of the functions below.)
+-- Is this DDL of our own making? Then whoever issued it sees to the rest. The lines of the context are in the
+-- server's language, and those that quote a statement do not count.
 CREATE OR REPLACE FUNCTION pghistory._is_own_ddl(context text)
  RETURNS boolean
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT count(*) > 1 FROM regexp_matches(context, '^PL/pgSQL function pghistory[.]', 'gn')
+    SELECT count(*) > 1 FROM regexp_matches(context, $re$^[^"»«„“”]*\mpghistory[.][a-z_]+[(]$re$, 'gn')
 $function$;
 
 -- Is a dump being restored? It brings the triggers itself, one by one, and the foreign keys of the registry
@@ -129,7 +129,6 @@ CREATE OR REPLACE FUNCTION pghistory._before_ddl()
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET quote_all_identifiers TO 'off'
- SET lc_messages TO 'C'
 AS $function$
 DECLARE
     context text;
@@ -165,7 +164,6 @@ CREATE OR REPLACE FUNCTION pghistory._after_ddl()
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET quote_all_identifiers TO 'off'
- SET lc_messages TO 'C'
 AS $function$
 DECLARE
     context text;
@@ -200,6 +198,7 @@ BEGIN
             OR t."table" IN (SELECT inhparent FROM pg_inherits WHERE inhrelid = d.relation)
             OR t."table" IN (SELECT confrelid FROM pg_constraint WHERE conrelid = d.relation AND contype = 'f')
             OR d.classid = 'pg_namespace'::regclass AND d.objid IN (tc.relnamespace, ec.relnamespace)
+            OR d.classid = 'pg_extension'::regclass AND t.condition_objects <> '[]'
             OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id text, schema text)
                         WHERE o.class = d.classid::regclass::text AND o.id = d.objid::text
                            OR d.classid = 'pg_namespace'::regclass AND o.schema = d.objid::text)));
@@ -216,7 +215,6 @@ CREATE OR REPLACE FUNCTION pghistory._after_drop()
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET quote_all_identifiers TO 'off'
- SET lc_messages TO 'C'
 AS $function$
 DECLARE
     context text;
@@ -272,7 +270,7 @@ DO $event_triggers$
 DECLARE
     tags CONSTANT text := $tags$'ALTER TABLE', 'CREATE TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
         'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER FUNCTION',
-        'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION'$tags$;
+        'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION', 'ALTER EXTENSION'$tags$;
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = 'pghistory_after_ddl') THEN
         DROP EVENT TRIGGER pghistory_before_ddl;

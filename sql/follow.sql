@@ -453,6 +453,37 @@ BEGIN
 END
 $function$;
 
+-- Puts back columns of ours that somebody dropped from an event table: writes need them.
+CREATE OR REPLACE FUNCTION pghistory._restore_own_columns("table" regclass, event_table regclass, context text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    relation CONSTANT text := pghistory._table_name(event_table);
+    missing record;
+BEGIN
+    FOR missing IN
+        SELECT c.name, format_type(c.type_id, c.type_modifier) AS type_text
+          FROM pghistory._event_columns("table", '{}', '{}', context) AS c
+         WHERE NOT EXISTS (SELECT FROM pg_attribute AS a
+                            WHERE a.attrelid = event_table AND a.attname = c.name AND NOT a.attisdropped)
+    LOOP
+        EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s%s', relation, missing.name, missing.type_text,
+                       CASE missing.name WHEN 'pgh_id' THEN ' GENERATED ALWAYS AS IDENTITY PRIMARY KEY' ELSE '' END);
+    END LOOP;
+    IF EXISTS (SELECT FROM pg_attribute
+                WHERE attrelid = event_table AND attname = 'pgh_id'
+                  AND attnotnull AND NOT atthasdef AND attidentity = '')
+       AND pghistory._may_rewrite(event_table)
+    THEN
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN pgh_id ADD GENERATED ALWAYS AS IDENTITY', relation);
+        EXECUTE format('SELECT setval(pg_get_serial_sequence(%L, %L), max(pgh_id)) FROM %s',
+                       relation, 'pgh_id', relation);
+    END IF;
+END
+$function$;
+
 -- Makes an event table follow its table, also one that a dropped table of the name left behind.
 CREATE OR REPLACE FUNCTION pghistory._follow_event_table("table" regclass, event_table regclass)
  RETURNS void
@@ -465,6 +496,7 @@ DECLARE
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_event_table.event_table;
     same_origin := registered.origin = pghistory._origin("table");
+    PERFORM pghistory._restore_own_columns("table", event_table, registered.context);
     PERFORM pghistory._follow_trackers("table", event_table, same_origin);
     PERFORM pghistory._follow_columns("table", event_table, same_origin);
     PERFORM pghistory._follow_key("table", event_table, same_origin);
@@ -511,9 +543,9 @@ BEGIN
         VALUES ('save event table', "table", this.event_table,
                 to_jsonb(this) || jsonb_build_object(
                     'obj_key', key, 'obj_key_numbers', pghistory._column_numbers("table", key)));
-        PERFORM pghistory._apply_by_hand("table", this.event_table, true);
+        PERFORM pghistory._apply_by_hand("table", this.event_table);
     END LOOP;
-    PERFORM pghistory._apply_triggers("table", true);
+    PERFORM pghistory._apply_triggers("table");
 END
 $function$;
 
@@ -532,9 +564,8 @@ BEGIN
             CONTINUE;
         END IF;
         PERFORM pghistory._follow_event_table("table", this.event_table);
-        -- Functions are written anew in any case: sessions have plans for the types that columns had.
-        PERFORM pghistory._apply_by_hand("table", this.event_table, true);
+        PERFORM pghistory._apply_by_hand("table", this.event_table);
     END LOOP;
-    PERFORM pghistory._apply_triggers("table", true);
+    PERFORM pghistory._apply_triggers("table");
 END
 $function$;

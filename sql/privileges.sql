@@ -41,7 +41,8 @@ GRANT EXECUTE ON FUNCTION  -- names.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- state.sql
-    pghistory._state_relations, pghistory._has_state, pghistory._extension_is_installed, pghistory._is_event_table
+    pghistory._state_relations, pghistory._has_state, pghistory._extension_is_installed, pghistory._is_event_table,
+    pghistory._is_tracked
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- context.sql
@@ -71,7 +72,8 @@ GRANT EXECUTE ON FUNCTION  -- conditions.sql
 GRANT EXECUTE ON FUNCTION  -- event_table.sql
     pghistory._event_columns, pghistory._type_text, pghistory._copy_storage, pghistory._refuse_change,
     pghistory._set_append_only, pghistory._set_foreign_key, pghistory._create_event_indexes,
-    pghistory._create_event_table, pghistory._misfit, pghistory._parsed_event_table, pghistory._tracked_fields
+    pghistory._create_event_table, pghistory._unwritable, pghistory._misfit, pghistory._parsed_event_table,
+    pghistory._tracked_fields
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- templates.sql
@@ -83,17 +85,17 @@ GRANT EXECUTE ON FUNCTION  -- templates.sql
 GRANT EXECUTE ON FUNCTION  -- triggers.sql
     pghistory._is_generated, pghistory._own_function_name, pghistory._trigger_relations,
     pghistory._trigger_definition, pghistory._note_writer, pghistory._desired_triggers, pghistory._actual_triggers,
-    pghistory._function_settings, pghistory._ensure_function, pghistory._drop_function,
-    pghistory._drop_generated_functions, pghistory._apply_triggers, pghistory._enable_triggers,
-    pghistory._apply_by_hand
+    pghistory._is_open_to_all, pghistory._function_settings, pghistory._ensure_function, pghistory._drop_function,
+    pghistory._drop_generated_functions, pghistory._apply_triggers, pghistory._disabled_triggers,
+    pghistory._enable_triggers, pghistory._apply_by_hand
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
     pghistory._mark_kept, pghistory._is_kept, pghistory._keep_dropped, pghistory._set_aside,
     pghistory._ensure_column, pghistory._retype_column, pghistory._rename_columns, pghistory._current_names,
     pghistory._follow_columns, pghistory._fill_key, pghistory._follow_key, pghistory._condition_renames,
-    pghistory._column_numbers, pghistory._follow_trackers, pghistory._follow_event_table,
-    pghistory._follow_registry, pghistory._follow_table
+    pghistory._column_numbers, pghistory._follow_trackers, pghistory._restore_own_columns,
+    pghistory._follow_event_table, pghistory._follow_registry, pghistory._follow_table
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- track.sql

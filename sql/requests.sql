@@ -234,8 +234,8 @@ BEGIN
                    SELECT k.since, k.since_xid
                      FROM (VALUES (true, t.since, t.since_xid), (false, EXCLUDED.since, EXCLUDED.since_xid))
                               AS k(same, since, since_xid)
-                    WHERE k.same = (details ? 'since'
-                                    OR pghistory._records_the_same(to_jsonb(t), to_jsonb(EXCLUDED))))
+                    WHERE k.same = COALESCE(details ? 'since'
+                                            OR pghistory._records_the_same(to_jsonb(t), to_jsonb(EXCLUDED)), false))
          WHERE to_jsonb(t) - ARRAY['ordinal', 'since', 'since_xid']
                IS DISTINCT FROM to_jsonb(EXCLUDED) - ARRAY['ordinal', 'since', 'since_xid'];
     WHEN 'remove tracker' THEN

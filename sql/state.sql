@@ -231,3 +231,17 @@ BEGIN
     RETURN EXISTS (SELECT FROM pghistory.event_table AS e WHERE e.event_table = _is_event_table."table");
 END
 $function$;
+
+CREATE OR REPLACE FUNCTION pghistory._is_tracked("table" regclass)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF NOT pghistory._has_state() THEN
+        RETURN false;
+    END IF;
+    RETURN EXISTS (SELECT FROM pghistory.tracker AS t WHERE t."table" = _is_tracked."table");
+END
+$function$;

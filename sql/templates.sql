@@ -181,15 +181,26 @@ BEGIN
 END
 $function$;
 
+-- What generated functions begin with. The columns stand there so that the text changes when their types do: sessions
+-- keep plans for the types that there were.
 CREATE OR REPLACE FUNCTION pghistory._header_text("table" regclass, event_table regclass)
  RETURNS text
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT format(E'\n-- Written by pghistory: events of %s go to %s. Change it with pghistory.track().\n',
+DECLARE
+    columns CONSTANT text[] := ARRAY(
+        SELECT translate(format('%I %s', c.name, pghistory._type_text(c.type_id, c.type_modifier, c.collation_id)),
+                         E'\n\r', '  ')
+          FROM pghistory._columns("table") AS c ORDER BY c.number);
+BEGIN
+    RETURN format(E'\n-- Written by pghistory: events of %s go to %s. Change it with pghistory.track().\n'
+                  '-- Columns: %s\n',
                   translate(pghistory._table_name("table"), E'\n\r', '  '),
-                  translate(pghistory._table_name(event_table), E'\n\r', '  '))
+                  translate(pghistory._table_name(event_table), E'\n\r', '  '),
+                  replace(pghistory._wrapped(columns, 3), E'\n', E'\n--'));
+END
 $function$;
 
 -- What the function of one trigger does: what every tracker of this event table wants written for the operation; or

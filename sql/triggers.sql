@@ -172,6 +172,18 @@ BEGIN
 END
 $function$;
 
+-- May anybody but its owner call a function, or attach it to a table of his own?
+CREATE OR REPLACE FUNCTION pghistory._is_open_to_all(function oid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT EXISTS (SELECT FROM pg_proc AS p
+                               CROSS JOIN LATERAL aclexplode(COALESCE(p.proacl, acldefault('f', p.proowner))) AS a
+                    WHERE p.oid = function AND a.grantee = 0)
+$function$;
+
 -- The settings of a generated function. TRUNCATE reads the table, and is not to fail where the writer switched
 -- row_security off.
 CREATE OR REPLACE FUNCTION pghistory._function_settings(operation text)
@@ -185,10 +197,9 @@ AS $function$
 $function$;
 
 -- Creates or replaces a generated function, for its owner: whoever could attach a trigger function to a table of his
--- own could write events with it. `anew` also if it has not changed: sessions keep plans with the types that columns
--- had.
+-- own could write events with it.
 CREATE OR REPLACE FUNCTION pghistory._ensure_function(
-    function text, arguments text, result text, settings text[], body text, function_owner regrole, anew boolean)
+    function text, arguments text, result text, settings text[], body text, function_owner regrole)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -199,8 +210,9 @@ DECLARE
 BEGIN
     SELECT * INTO this FROM pg_proc WHERE oid = to_regprocedure(
         format('%s(%s)', function, CASE WHEN arguments <> '' THEN 'text, text' ELSE '' END));
-    IF NOT anew AND this.prosrc = body AND this.prosecdef AND this.proowner = function_owner
+    IF this.prosrc = body AND this.prosecdef AND this.proowner = function_owner
        AND this.proconfig = settings
+       AND (result <> 'trigger' OR NOT pghistory._is_open_to_all(this.oid))
        AND this.prolang = (SELECT oid FROM pg_language WHERE lanname = 'plpgsql')
     THEN
         RETURN;
@@ -254,7 +266,7 @@ AS $function$
 $function$;
 
 -- Makes the triggers and functions of a table, and of what it is partitioned with, what its trackers need.
-CREATE OR REPLACE FUNCTION pghistory._apply_triggers("table" regclass, anew boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION pghistory._apply_triggers("table" regclass)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -305,7 +317,7 @@ BEGIN
         IF desired.body IS NOT NULL THEN
             PERFORM pghistory._ensure_function(
                 desired.function, '', 'trigger', pghistory._function_settings(desired.operation), desired.body,
-                pghistory._owner(desired.event_table), anew);
+                pghistory._owner(desired.event_table));
         END IF;
         IF NOT EXISTS (SELECT FROM pg_trigger
                         WHERE tgrelid = desired.relation AND tgname = desired.trigger_name)
@@ -323,6 +335,23 @@ BEGIN
 END
 $function$;
 
+-- Triggers of ours that do not fire, those among them that PostgreSQL cloned to partitions.
+CREATE OR REPLACE FUNCTION pghistory._disabled_triggers(
+    "table" regclass, OUT relation regclass, OUT trigger_name name)
+ RETURNS SETOF record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN QUERY
+    SELECT t.tgrelid::regclass, t.tgname
+      FROM pghistory._partition_tree("table") AS p JOIN pg_trigger AS t ON t.tgrelid = p.relation
+     WHERE NOT t.tgisinternal AND t.tgenabled IN ('D', 'R')
+       AND (pghistory._is_generated(t.tgfoid) OR t.tgfoid = 'pghistory._note_writer()'::regprocedure);
+END
+$function$;
+
 -- Switches the triggers of a table on again, where somebody switched them off.
 CREATE OR REPLACE FUNCTION pghistory._enable_triggers("table" regclass)
  RETURNS void
@@ -332,7 +361,7 @@ AS $function$
 DECLARE
     disabled record;
 BEGIN
-    FOR disabled IN SELECT * FROM pghistory._actual_triggers("table") AS a WHERE a.enabled IN ('D', 'R') LOOP
+    FOR disabled IN SELECT * FROM pghistory._disabled_triggers("table") LOOP
         EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I',
                        pghistory._table_name(disabled.relation), disabled.trigger_name);
     END LOOP;
@@ -340,8 +369,7 @@ END
 $function$;
 
 -- The function through which create_event() writes to an event table.
-CREATE OR REPLACE FUNCTION pghistory._apply_by_hand(
-    "table" regclass, event_table regclass, anew boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION pghistory._apply_by_hand("table" regclass, event_table regclass)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -367,7 +395,7 @@ BEGIN
             ARRAY['text'::regtype, 'text'::regtype]::oidvector, registered.owner);
         PERFORM pghistory._ensure_function(
             wanted, 'label text, "row" text', 'bigint', pghistory._function_settings('by hand'),
-            pghistory._by_hand_body("table", event_table), registered.owner, anew);
+            pghistory._by_hand_body("table", event_table), registered.owner);
     END IF;
     IF registered.by_hand IS DISTINCT FROM wanted THEN
         PERFORM pghistory._drop_function(to_regprocedure(registered.by_hand || '(text, text)'));

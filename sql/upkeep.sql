@@ -30,12 +30,20 @@ CREATE OR REPLACE FUNCTION pghistory._repair_table("table" regclass, enable bool
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+DECLARE
+    guarded regclass;
 BEGIN
     INSERT INTO pghistory._request VALUES ('prepare', "table");
     PERFORM pghistory._lock("table");
     PERFORM pghistory._follow_table("table");
     IF enable THEN
         PERFORM pghistory._enable_triggers("table");
+        FOR guarded IN SELECT e.event_table FROM pghistory.event_table AS e
+                        WHERE e."table" = _repair_table."table" AND e.append_only
+        LOOP
+            EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', pghistory._table_name(guarded),
+                           '!pghistory append-only');
+        END LOOP;
     END IF;
 END
 $function$;
@@ -78,6 +86,11 @@ BEGIN
     FOR tracked IN SELECT * FROM pghistory._own_tracked_tables("table") WHERE "table" IS NOT NULL LOOP
         PERFORM pghistory._repair_table(tracked, false);
     END LOOP;
+    IF "table" IS NOT NULL AND tracked IS NULL AND pghistory._is_tracked("table") THEN
+        RAISE EXCEPTION 'must be owner of the event tables of %', pghistory._table_name("table")
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Let their owner call sync().';
+    END IF;
 END
 $function$;
 COMMENT ON FUNCTION pghistory.sync(regclass) IS
@@ -162,6 +175,8 @@ AS $function$
            WHEN p.proowner::regrole <> pghistory._owner(event_table)
            THEN 'function does not belong to the owner of the event table'
            WHEN p.prosrc <> body THEN 'function is not what this version of pghistory writes'
+           WHEN arguments = '' AND pghistory._is_open_to_all(p.oid)
+           THEN 'function can be attached to tables by anybody'
            END
       FROM (SELECT to_regprocedure(format('%s(%s)', function, arguments)) AS oid) AS f
            LEFT JOIN pg_proc AS p ON p.oid = f.oid
@@ -205,6 +220,16 @@ BEGIN
         THEN
             problem := 'event table is not guarded as append-only';
             RETURN NEXT;
+        END IF;
+        problem := pghistory._unwritable(this.event_table, ARRAY(
+            SELECT c.name FROM pghistory._event_columns("table", '{}', this.obj_key, this.context) AS c
+            UNION ALL
+            SELECT m.column_name FROM pghistory.event_column AS m WHERE m.event_table = this.event_table));
+        IF problem IS NOT NULL THEN
+            hint := CASE WHEN problem LIKE '%must not be null%'
+                         THEN 'Give the column a default, or drop its NOT NULL.' ELSE repair END;
+            RETURN NEXT;
+            hint := repair;
         END IF;
         object := format('function %s(text, text)', this.by_hand);
         problem := pghistory._function_problem(
@@ -258,6 +283,12 @@ BEGIN
     END LOOP;
 
     hint := repair;
+    FOR object IN SELECT format('trigger %I on %s', d.trigger_name, pghistory._table_name(d.relation))
+                    FROM pghistory._disabled_triggers("table") AS d
+    LOOP
+        problem := 'trigger is disabled';
+        RETURN NEXT;
+    END LOOP;
     FOR object IN
         SELECT format('trigger %I on %s', a.trigger_name, pghistory._table_name(a.relation))
           FROM pghistory._actual_triggers("table") AS a
@@ -278,7 +309,7 @@ BEGIN
         problem := CASE WHEN NOT this.is_there THEN 'trigger is missing'
                         WHEN this.actual_definition <> this.definition
                         THEN 'trigger is not what this version of pghistory makes'
-                        WHEN this.enabled IN ('D', 'R') THEN 'trigger is disabled' END;
+                   END;
         IF problem IS NOT NULL THEN
             RETURN NEXT;
         END IF;
