@@ -46,7 +46,9 @@ clean:
 endif
 
 # The install script is sql/pghistory.sql with its \ir lines followed, without psql's own commands, and with CREATE
-# for CREATE OR REPLACE. It is written only if that changes it: root can install from somebody else's folder.
+# for CREATE OR REPLACE. An upgrade script, from each released version, is the same with CREATE OR REPLACE, behind
+# the DROPs of what is gone (sql/upgrade/gone.sql). A script is written only if that changes it: root can install from
+# somebody else's folder.
 define follow_table_of_contents
 function follow(file,    folder, line, status) {
     folder = file
@@ -56,7 +58,7 @@ function follow(file,    folder, line, status) {
             sub(/^\\ir +/, "", line)
             follow(folder line)
         } else if (line !~ /^\\/) {
-            sub(/^CREATE OR REPLACE /, "CREATE ", line)
+            if (!replace) sub(/^CREATE OR REPLACE /, "CREATE ", line)
             print line
         }
     if (status < 0) {
@@ -67,16 +69,26 @@ function follow(file,    folder, line, status) {
 }
 BEGIN {
     print "-- Built from sql/ by make build: not to be edited by hand."
-    print "\\echo Use \"CREATE EXTENSION $(EXTENSION)\" to load this file. \\quit"
+    print "\\echo Use \"" (replace ? "ALTER EXTENSION $(EXTENSION) UPDATE" : "CREATE EXTENSION $(EXTENSION)") \
+          "\" to load this file. \\quit"
+    if (replace) follow("sql/upgrade/gone.sql")
     follow("sql/$(EXTENSION).sql")
 }
 endef
 export follow_table_of_contents
 
+released := $(filter-out $(extension_version),$(foreach script,$(wildcard extension/$(EXTENSION)--*.sql),$(if \
+    $(findstring --,$(patsubst extension/$(EXTENSION)--%.sql,%,$(script))),,$(patsubst extension/$(EXTENSION)--%.sql,%,$(script)))))
+upgrade_scripts := $(released:%=extension/$(EXTENSION)--%--$(extension_version).sql)
+
 build:
 ifneq ($(wildcard sql/$(EXTENSION).sql),)
-	@built=$$(mktemp) && trap 'rm -f "$$built"' EXIT && awk "$$follow_table_of_contents" > "$$built" && \
-	if ! cmp -s "$$built" $(install_script); then echo "writing $(install_script)"; cat "$$built" > $(install_script); fi
+	@built=$$(mktemp) && trap 'rm -f "$$built"' EXIT && \
+	for script in $(install_script) $(upgrade_scripts); do \
+	    case $$script in *--*--*) replace=1;; *) replace=0;; esac; \
+	    awk -v replace=$$replace "$$follow_table_of_contents" > "$$built" && \
+	    if ! cmp -s "$$built" $$script; then echo "writing $$script"; cat "$$built" > $$script; fi || exit 1; \
+	done
 endif
 
 # What follows is for looking at pghistory and for working on it. It needs Python 3.10 or newer, in an environment of
