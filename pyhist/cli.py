@@ -6,7 +6,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +15,7 @@ import psycopg
 from pyhist import client, models
 from pyhist.errors import HistoryError
 from pyhist.install import install
+from pyhist.tables import table
 
 EPILOG = """\
 Without --dsn, the connection is what libpq's environment says: PGHOST, PGDATABASE, PGSERVICE ...
@@ -160,7 +161,7 @@ def _status(options: argparse.Namespace) -> int:
         print(json.dumps(asdict(status), ensure_ascii=False, indent=2))
     else:
         print(
-            _table(
+            table(
                 ("table", "label", "kind", "fields", "event table", "status"),
                 ((t.table, t.label, t.kind, _fields(t), t.event_table, t.status) for t in status.trackers),
             )
@@ -169,7 +170,7 @@ def _status(options: argparse.Namespace) -> int:
         )
         if status.problems:
             rows = ((p.table or "", p.object or "", p.problem, p.hint or "") for p in status.problems)
-            print("", _table(("table", "object", "problem", "what to do"), rows), sep="\n")
+            print("", table(("table", "object", "problem", "what to do"), rows), sep="\n")
     return 1 if status.problems else 0
 
 
@@ -187,11 +188,3 @@ def _fields(tracker: models.TrackerStatus) -> str:
     if tracker.exclude:
         return f"all but {', '.join(tracker.exclude)}"
     return "all" if tracker.fields is None else ", ".join(tracker.fields) or "none"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """The rows as text, each column as wide as its widest value."""
-    lines = [heads, *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

@@ -49,6 +49,7 @@ ALTER TABLE audit OWNER TO regress_pghistory_stranger;
 SET ROLE regress_pghistory_owner;
 SELECT pghistory.track('letter', 'other', event_table => 'audit');
 INSERT INTO pghistory._request VALUES ('forget event table', 'letter', 'audit');
+INSERT INTO pghistory._request VALUES ('save tracker', 'letter', 'letter_event', '{"label": 7}');
 
 -- Whom he grants it, may read.
 GRANT SELECT ON letter_event TO regress_pghistory_stranger;

@@ -57,6 +57,7 @@ SELECT format('ALTER TABLE narrow_event %s', string_agg(format('ADD filler_%s in
 ALTER TABLE narrow ADD COLUMN straw integer;
 INSERT INTO narrow VALUES (1, 2);
 SELECT id FROM narrow_event;
+SELECT pghistory.refresh();
 DROP TABLE narrow_event, narrow;
 
 -- Nor does a registry that somebody has damaged.
