@@ -1536,6 +1536,26 @@ BEGIN
 END
 $function$;
 
+-- What track() and create_event_table() are told alike.
+CREATE FUNCTION pghistory._check_event_table_choices(
+    fields text[], exclude text[], obj_fk text, context text, append_only boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM pghistory._check_not_null('context', context IS NULL);
+    PERFORM pghistory._check_not_null('append_only', append_only IS NULL);
+    PERFORM pghistory._check_choice('context', context, ARRAY['reference', 'inline', 'none']);
+    PERFORM pghistory._check_choice('obj_fk', obj_fk, ARRAY['cascade', 'restrict', 'set null']);
+    IF fields IS NOT NULL AND exclude IS NOT NULL THEN
+        RAISE EXCEPTION 'fields and exclude cannot both be given'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Name the columns to record, or those to leave out.';
+    END IF;
+END
+$function$;
+
 CREATE FUNCTION pghistory._check_owner("table" regclass)
  RETURNS void
  LANGUAGE plpgsql
@@ -4088,25 +4108,17 @@ DECLARE
     target regclass;
 BEGIN
     PERFORM pghistory._check_not_null('kind', kind IS NULL);
-    PERFORM pghistory._check_not_null('context', context IS NULL);
-    PERFORM pghistory._check_not_null('append_only', append_only IS NULL);
     PERFORM pghistory._check_not_null('level', level IS NULL);
     PERFORM pghistory._check_choice('kind', kind, ARRAY['snapshot', 'after_insert', 'after_insert_or_update',
         'before_update', 'after_update', 'before_delete', 'before_truncate', 'history', 'event']);
-    PERFORM pghistory._check_choice('context', context, ARRAY['reference', 'inline', 'none']);
     PERFORM pghistory._check_choice('level', level, ARRAY['auto', 'row', 'statement']);
-    PERFORM pghistory._check_choice('obj_fk', obj_fk, ARRAY['cascade', 'restrict', 'set null']);
+    PERFORM pghistory._check_event_table_choices(fields, exclude, obj_fk, context, append_only);
     PERFORM pghistory._check_trackable("table");
     IF partition_by IS NOT NULL OR retention IS NOT NULL THEN
         RAISE EXCEPTION '% is not there yet',
                 CASE WHEN partition_by IS NOT NULL THEN 'partition_by' ELSE 'retention' END
             USING ERRCODE = 'feature_not_supported',
                   HINT = 'Leave it out: events are kept in one table until you delete them.';
-    END IF;
-    IF fields IS NOT NULL AND exclude IS NOT NULL THEN
-        RAISE EXCEPTION 'fields and exclude cannot both be given'
-            USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Name the columns to record, or those to leave out.';
     END IF;
     IF label = '' THEN
         RAISE EXCEPTION 'label must not be empty'
@@ -4212,16 +4224,8 @@ DECLARE
     key name[];
     parsed record;
 BEGIN
-    PERFORM pghistory._check_not_null('context', context IS NULL);
-    PERFORM pghistory._check_not_null('append_only', append_only IS NULL);
-    PERFORM pghistory._check_choice('context', context, ARRAY['reference', 'inline', 'none']);
-    PERFORM pghistory._check_choice('obj_fk', obj_fk, ARRAY['cascade', 'restrict', 'set null']);
+    PERFORM pghistory._check_event_table_choices(fields, exclude, obj_fk, context, append_only);
     PERFORM pghistory._check_trackable("table");
-    IF fields IS NOT NULL AND exclude IS NOT NULL THEN
-        RAISE EXCEPTION 'fields and exclude cannot both be given'
-            USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Name the columns to record, or those to leave out.';
-    END IF;
     kept_fields := pghistory._checked_fields("table", fields);
     kept_exclude := NULLIF(pghistory._checked_fields("table", exclude), '{}');
     key := pghistory._checked_key("table", obj_key);
@@ -5314,8 +5318,9 @@ GRANT EXECUTE ON FUNCTION  -- requests.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- checks.sql
-    pghistory._check_not_null, pghistory._check_choice, pghistory._check_owner, pghistory._check_trackable,
-    pghistory._checked_fields, pghistory._checked_key, pghistory._check_foreign_key
+    pghistory._check_not_null, pghistory._check_choice, pghistory._check_event_table_choices,
+    pghistory._check_owner, pghistory._check_trackable, pghistory._checked_fields, pghistory._checked_key,
+    pghistory._check_foreign_key
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- conditions.sql

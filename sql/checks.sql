@@ -28,6 +28,26 @@ BEGIN
 END
 $function$;
 
+-- What track() and create_event_table() are told alike.
+CREATE OR REPLACE FUNCTION pghistory._check_event_table_choices(
+    fields text[], exclude text[], obj_fk text, context text, append_only boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM pghistory._check_not_null('context', context IS NULL);
+    PERFORM pghistory._check_not_null('append_only', append_only IS NULL);
+    PERFORM pghistory._check_choice('context', context, ARRAY['reference', 'inline', 'none']);
+    PERFORM pghistory._check_choice('obj_fk', obj_fk, ARRAY['cascade', 'restrict', 'set null']);
+    IF fields IS NOT NULL AND exclude IS NOT NULL THEN
+        RAISE EXCEPTION 'fields and exclude cannot both be given'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Name the columns to record, or those to leave out.';
+    END IF;
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION pghistory._check_owner("table" regclass)
  RETURNS void
  LANGUAGE plpgsql

@@ -56,8 +56,9 @@ GRANT EXECUTE ON FUNCTION  -- requests.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- checks.sql
-    pghistory._check_not_null, pghistory._check_choice, pghistory._check_owner, pghistory._check_trackable,
-    pghistory._checked_fields, pghistory._checked_key, pghistory._check_foreign_key
+    pghistory._check_not_null, pghistory._check_choice, pghistory._check_event_table_choices,
+    pghistory._check_owner, pghistory._check_trackable, pghistory._checked_fields, pghistory._checked_key,
+    pghistory._check_foreign_key
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- conditions.sql

@@ -233,25 +233,17 @@ DECLARE
     target regclass;
 BEGIN
     PERFORM pghistory._check_not_null('kind', kind IS NULL);
-    PERFORM pghistory._check_not_null('context', context IS NULL);
-    PERFORM pghistory._check_not_null('append_only', append_only IS NULL);
     PERFORM pghistory._check_not_null('level', level IS NULL);
     PERFORM pghistory._check_choice('kind', kind, ARRAY['snapshot', 'after_insert', 'after_insert_or_update',
         'before_update', 'after_update', 'before_delete', 'before_truncate', 'history', 'event']);
-    PERFORM pghistory._check_choice('context', context, ARRAY['reference', 'inline', 'none']);
     PERFORM pghistory._check_choice('level', level, ARRAY['auto', 'row', 'statement']);
-    PERFORM pghistory._check_choice('obj_fk', obj_fk, ARRAY['cascade', 'restrict', 'set null']);
+    PERFORM pghistory._check_event_table_choices(fields, exclude, obj_fk, context, append_only);
     PERFORM pghistory._check_trackable("table");
     IF partition_by IS NOT NULL OR retention IS NOT NULL THEN
         RAISE EXCEPTION '% is not there yet',
                 CASE WHEN partition_by IS NOT NULL THEN 'partition_by' ELSE 'retention' END
             USING ERRCODE = 'feature_not_supported',
                   HINT = 'Leave it out: events are kept in one table until you delete them.';
-    END IF;
-    IF fields IS NOT NULL AND exclude IS NOT NULL THEN
-        RAISE EXCEPTION 'fields and exclude cannot both be given'
-            USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Name the columns to record, or those to leave out.';
     END IF;
     IF label = '' THEN
         RAISE EXCEPTION 'label must not be empty'
@@ -357,16 +349,8 @@ DECLARE
     key name[];
     parsed record;
 BEGIN
-    PERFORM pghistory._check_not_null('context', context IS NULL);
-    PERFORM pghistory._check_not_null('append_only', append_only IS NULL);
-    PERFORM pghistory._check_choice('context', context, ARRAY['reference', 'inline', 'none']);
-    PERFORM pghistory._check_choice('obj_fk', obj_fk, ARRAY['cascade', 'restrict', 'set null']);
+    PERFORM pghistory._check_event_table_choices(fields, exclude, obj_fk, context, append_only);
     PERFORM pghistory._check_trackable("table");
-    IF fields IS NOT NULL AND exclude IS NOT NULL THEN
-        RAISE EXCEPTION 'fields and exclude cannot both be given'
-            USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Name the columns to record, or those to leave out.';
-    END IF;
     kept_fields := pghistory._checked_fields("table", fields);
     kept_exclude := NULLIF(pghistory._checked_fields("table", exclude), '{}');
     key := pghistory._checked_key("table", obj_key);
