@@ -1311,6 +1311,8 @@ BEGIN
                       HINT = 'Whoever may insert, update or delete rows of the table may write its events by hand.';
         END IF;
         PERFORM set_config('pghistory.writer', current_user, true);
+    ELSIF NEW.action = 'forget dropped tables' THEN
+        NULL;  -- whoever notices
     ELSIF NOT COALESCE(pg_has_role(pghistory._owner(NEW."table"), 'USAGE'), false) THEN
         RAISE EXCEPTION 'must be owner of table %', NEW."table"
             USING ERRCODE = 'insufficient_privilege',
@@ -1380,6 +1382,7 @@ BEGIN
     CASE NEW.action
     WHEN 'prepare' THEN
         PERFORM pghistory._settle_capturing();
+    WHEN 'forget dropped tables' THEN
         PERFORM pghistory._forget_dropped_tables();
     WHEN 'save event table' THEN
         -- Trackers of a table that is gone, where nothing told us.
@@ -3094,6 +3097,23 @@ AS $function$
            || CASE WHEN operation = 'truncate' THEN ARRAY['row_security=on'] ELSE '{}' END
 $function$;
 
+-- Lets DROP EXTENSION take a generated function along. This locks the extension until the transaction ends; while
+-- another one holds it, the function goes without: DROP EXTENSION takes its trigger in any case.
+CREATE FUNCTION pghistory._depend_on_extension(signature text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '1ms'
+AS $function$
+BEGIN
+    IF pghistory._extension_is_installed() THEN
+        EXECUTE format('ALTER FUNCTION %s DEPENDS ON EXTENSION pghistory', signature);
+    END IF;
+EXCEPTION WHEN lock_not_available THEN
+    NULL;
+END
+$function$;
+
 -- Creates or replaces a generated function, for its owner: whoever could attach a trigger function to a table of his
 -- own could write events with it.
 CREATE FUNCTION pghistory._ensure_function(
@@ -3123,9 +3143,7 @@ BEGIN
     IF result = 'trigger' THEN
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', signature);
     END IF;
-    IF pghistory._extension_is_installed() THEN
-        EXECUTE format('ALTER FUNCTION %s DEPENDS ON EXTENSION pghistory', signature);
-    END IF;
+    PERFORM pghistory._depend_on_extension(signature);
     IF function_owner <> COALESCE(this.proowner, current_user::regrole::oid) THEN
         EXECUTE format('ALTER FUNCTION %s OWNER TO %s', signature, function_owner);
     END IF;
@@ -4614,6 +4632,9 @@ DECLARE
     tracked regclass;
     reason text;
 BEGIN
+    IF pghistory._has_state() THEN
+        INSERT INTO pghistory._request VALUES ('forget dropped tables');
+    END IF;
     FOR tracked IN SELECT * FROM pghistory._own_tracked_tables(NULL) LOOP
         BEGIN
             PERFORM pghistory._repair_table(tracked, enable);
@@ -5348,9 +5369,9 @@ GRANT EXECUTE ON FUNCTION  -- templates.sql
 GRANT EXECUTE ON FUNCTION  -- triggers.sql
     pghistory._is_generated, pghistory._own_function_name, pghistory._trigger_relations,
     pghistory._trigger_definition, pghistory._note_writer, pghistory._desired_triggers, pghistory._actual_triggers,
-    pghistory._is_open_to_all, pghistory._function_settings, pghistory._ensure_function, pghistory._drop_function,
-    pghistory._drop_generated_functions, pghistory._apply_triggers, pghistory._disabled_triggers,
-    pghistory._enable_triggers, pghistory._apply_by_hand
+    pghistory._is_open_to_all, pghistory._function_settings, pghistory._depend_on_extension,
+    pghistory._ensure_function, pghistory._drop_function, pghistory._drop_generated_functions,
+    pghistory._apply_triggers, pghistory._disabled_triggers, pghistory._enable_triggers, pghistory._apply_by_hand
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql

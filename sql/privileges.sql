@@ -86,9 +86,9 @@ GRANT EXECUTE ON FUNCTION  -- templates.sql
 GRANT EXECUTE ON FUNCTION  -- triggers.sql
     pghistory._is_generated, pghistory._own_function_name, pghistory._trigger_relations,
     pghistory._trigger_definition, pghistory._note_writer, pghistory._desired_triggers, pghistory._actual_triggers,
-    pghistory._is_open_to_all, pghistory._function_settings, pghistory._ensure_function, pghistory._drop_function,
-    pghistory._drop_generated_functions, pghistory._apply_triggers, pghistory._disabled_triggers,
-    pghistory._enable_triggers, pghistory._apply_by_hand
+    pghistory._is_open_to_all, pghistory._function_settings, pghistory._depend_on_extension,
+    pghistory._ensure_function, pghistory._drop_function, pghistory._drop_generated_functions,
+    pghistory._apply_triggers, pghistory._disabled_triggers, pghistory._enable_triggers, pghistory._apply_by_hand
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql

@@ -88,6 +88,8 @@ BEGIN
                       HINT = 'Whoever may insert, update or delete rows of the table may write its events by hand.';
         END IF;
         PERFORM set_config('pghistory.writer', current_user, true);
+    ELSIF NEW.action = 'forget dropped tables' THEN
+        NULL;  -- whoever notices
     ELSIF NOT COALESCE(pg_has_role(pghistory._owner(NEW."table"), 'USAGE'), false) THEN
         RAISE EXCEPTION 'must be owner of table %', NEW."table"
             USING ERRCODE = 'insufficient_privilege',
@@ -157,6 +159,7 @@ BEGIN
     CASE NEW.action
     WHEN 'prepare' THEN
         PERFORM pghistory._settle_capturing();
+    WHEN 'forget dropped tables' THEN
         PERFORM pghistory._forget_dropped_tables();
     WHEN 'save event table' THEN
         -- Trackers of a table that is gone, where nothing told us.

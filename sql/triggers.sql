@@ -196,6 +196,23 @@ AS $function$
            || CASE WHEN operation = 'truncate' THEN ARRAY['row_security=on'] ELSE '{}' END
 $function$;
 
+-- Lets DROP EXTENSION take a generated function along. This locks the extension until the transaction ends; while
+-- another one holds it, the function goes without: DROP EXTENSION takes its trigger in any case.
+CREATE OR REPLACE FUNCTION pghistory._depend_on_extension(signature text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '1ms'
+AS $function$
+BEGIN
+    IF pghistory._extension_is_installed() THEN
+        EXECUTE format('ALTER FUNCTION %s DEPENDS ON EXTENSION pghistory', signature);
+    END IF;
+EXCEPTION WHEN lock_not_available THEN
+    NULL;
+END
+$function$;
+
 -- Creates or replaces a generated function, for its owner: whoever could attach a trigger function to a table of his
 -- own could write events with it.
 CREATE OR REPLACE FUNCTION pghistory._ensure_function(
@@ -225,9 +242,7 @@ BEGIN
     IF result = 'trigger' THEN
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', signature);
     END IF;
-    IF pghistory._extension_is_installed() THEN
-        EXECUTE format('ALTER FUNCTION %s DEPENDS ON EXTENSION pghistory', signature);
-    END IF;
+    PERFORM pghistory._depend_on_extension(signature);
     IF function_owner <> COALESCE(this.proowner, current_user::regrole::oid) THEN
         EXECUTE format('ALTER FUNCTION %s OWNER TO %s', signature, function_owner);
     END IF;

@@ -58,6 +58,9 @@ DECLARE
     tracked regclass;
     reason text;
 BEGIN
+    IF pghistory._has_state() THEN
+        INSERT INTO pghistory._request VALUES ('forget dropped tables');
+    END IF;
     FOR tracked IN SELECT * FROM pghistory._own_tracked_tables(NULL) LOOP
         BEGIN
             PERFORM pghistory._repair_table(tracked, enable);
