@@ -156,7 +156,7 @@ BEGIN
     refuses_null := false;
     LOOP
         SELECT * INTO this FROM pg_type WHERE oid = type_id;
-        EXIT WHEN this.typtype <> 'd';
+        EXIT WHEN this.typtype IS DISTINCT FROM 'd';
         refuses_null := refuses_null OR this.typnotnull;
         type_id := this.typbasetype;
         type_modifier := this.typtypmod;
@@ -500,7 +500,7 @@ BEGIN
     IF octet_length(stem || suffix) <= name_limit THEN
         RETURN stem || suffix;
     END IF;
-    WHILE octet_length(head || ending) > name_limit LOOP
+    WHILE octet_length(head || ending) > name_limit AND head <> '' LOOP
         head := left(head, -1);
     END LOOP;
     RETURN head || ending;

@@ -93,7 +93,7 @@ BEGIN
     refuses_null := false;
     LOOP
         SELECT * INTO this FROM pg_type WHERE oid = type_id;
-        EXIT WHEN this.typtype <> 'd';
+        EXIT WHEN this.typtype IS DISTINCT FROM 'd';
         refuses_null := refuses_null OR this.typnotnull;
         type_id := this.typbasetype;
         type_modifier := this.typtypmod;

@@ -15,7 +15,7 @@ BEGIN
     IF octet_length(stem || suffix) <= name_limit THEN
         RETURN stem || suffix;
     END IF;
-    WHILE octet_length(head || ending) > name_limit LOOP
+    WHILE octet_length(head || ending) > name_limit AND head <> '' LOOP
         head := left(head, -1);
     END LOOP;
     RETURN head || ending;

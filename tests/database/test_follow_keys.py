@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-
 from history import Connection, events, rows, track, value
 
 if TYPE_CHECKING:
@@ -66,8 +65,8 @@ def test_a_retyped_key_is_followed_in_sessions_that_have_written_before(
         session.execute("UPDATE item SET note = 'x' WHERE id = %s", (key,))
         session.execute("DELETE FROM item WHERE id = %s", (key,))
     assert key_columns(connection, table) == {"pgh_obj_id": "bigint"}
-    assert [key for key in events(connection, table, "pgh_obj_id")] == [
-        *(key for key in (1, 2, 10**10, 10**10 + 1) for _ in "IUD")
+    assert events(connection, table, "pgh_obj_id") == [
+        key for key in (1, 2, 10**10, 10**10 + 1) for _ in "IUD"
     ]
     assert has_index(connection, "pgh_obj_id", "pgh_id", event_table=table)
 
@@ -112,9 +111,11 @@ def test_a_renamed_key_is_followed(follow: Follow, connection: Connection) -> No
     [
         ["ALTER TABLE item DROP CONSTRAINT item_pkey", "ALTER TABLE item ADD PRIMARY KEY (code)"],
         ["ALTER TABLE item DROP CONSTRAINT item_pkey, ADD PRIMARY KEY (code)"],
-        ["ALTER TABLE item DROP CONSTRAINT item_pkey"]
-        + ["CREATE UNIQUE INDEX item_code ON item (code)"]
-        + ["ALTER TABLE item ADD PRIMARY KEY USING INDEX item_code"],
+        [
+            "ALTER TABLE item DROP CONSTRAINT item_pkey",
+            "CREATE UNIQUE INDEX item_code ON item (code)",
+            "ALTER TABLE item ADD PRIMARY KEY USING INDEX item_code",
+        ],
         ["ALTER TABLE item DROP COLUMN id, ADD PRIMARY KEY (code)"],
     ],
     ids=["one after the other", "at once", "using an index", "with its column"],
@@ -168,7 +169,9 @@ def test_a_primary_key_that_comes_later_names_objects(follow: Follow, connection
     assert has_index(connection, "pgh_obj_id", "pgh_id")
 
 
-def test_without_a_primary_key_its_columns_go_on_naming_objects(follow: Follow, connection: Connection) -> None:
+def test_without_a_primary_key_its_columns_go_on_naming_objects(
+    follow: Follow, connection: Connection
+) -> None:
     track(connection, "item", kind="history")
     connection.execute("INSERT INTO item VALUES (1, 'a', 7)")
     follow("ALTER TABLE item DROP CONSTRAINT item_pkey")
@@ -199,7 +202,10 @@ def test_a_key_that_is_not_recorded_is_followed(follow: Follow, connection: Conn
     connection.execute("INSERT INTO item VALUES (1, 'a', 7)")
     follow("ALTER TABLE item DROP CONSTRAINT item_pkey, ADD PRIMARY KEY (code)")
     connection.execute("UPDATE item SET note = 'x'")
-    assert events(connection, "item_event", "pgh_obj_id, pgh_obj_id__1, note") == [(None, 1, None), ("a", None, "x")]
+    assert events(connection, "item_event", "pgh_obj_id, pgh_obj_id__1, note") == [
+        (None, 1, None),
+        ("a", None, "x"),
+    ]
 
 
 def test_a_key_of_several_given_columns_that_loses_one_names_nothing_any_more(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import psycopg
 import pytest
 
@@ -389,10 +391,8 @@ def test_a_row_that_another_tables_trigger_puts_back_is_not_recorded_as_gone(
     check_history(connection)
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_a_row_that_takes_the_key_of_a_row_deleted_in_the_same_statement_is_not_recorded_as_gone(
-    connection: Connection, level: str
-) -> None:
+def take_the_place(connection: Connection) -> Iterator[None]:
+    """Delete row 2 and give its key to row 1, in one statement, in every way that the server has."""
     statements = [
         """WITH gone AS (DELETE FROM item WHERE id = 2 RETURNING 1)
            UPDATE item SET id = 2 WHERE id = 1 AND EXISTS (SELECT FROM gone)"""
@@ -403,14 +403,35 @@ def test_a_row_that_takes_the_key_of_a_row_deleted_in_the_same_statement_is_not_
                WHEN MATCHED AND item.id = 2 THEN DELETE
                WHEN MATCHED THEN UPDATE SET id = 2"""
         )
-    connection.execute(TABLE)
-    track(connection, "item", kind="history", level=level)
     for statement in statements:
         connection.execute("INSERT INTO item VALUES (1, 'a'), (2, 'b')")
         connection.execute(statement)
         assert rows(connection, "SELECT id, name FROM item") == [(2, "a")]
-        check_history(connection)
+        yield
         connection.execute("DELETE FROM item")
+
+
+def test_by_row_a_row_that_takes_the_key_of_a_deleted_row_in_the_same_statement_is_recorded_in_order(
+    connection: Connection,
+) -> None:
+    connection.execute(TABLE)
+    track(connection, "item", kind="history", level="row")
+    for _ in take_the_place(connection):
+        check_history(connection)
+
+
+@pytest.mark.parametrize("level", ["auto", "statement"])
+def test_by_statement_a_row_that_takes_the_key_of_a_deleted_row_in_the_same_statement_is_recorded_beside_it(
+    connection: Connection, level: str
+) -> None:
+    connection.execute(TABLE)
+    track(connection, "item", kind="history", level=level)
+    for _ in take_the_place(connection):
+        last_two = events(connection, "item_event", "pgh_operation, pgh_obj_id, pgh_other_id, name")[-2:]
+        assert set(last_two) == {("D", 2, None, "b"), ("U", 2, 1, "a")}
+        item = read_table(connection, "public", "item")
+        recorded = replay([], read_events(connection, "item_event", item))
+        assert not differences(read_rows(connection, item), recorded)
 
 
 @pytest.mark.parametrize("level", LEVELS)

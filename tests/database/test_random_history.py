@@ -161,12 +161,13 @@ class TrackedRun(Run):
 
     def __init__(self, connection: Connection, example: Example, schema: str, level: str) -> None:
         super().__init__(connection, example, schema)
+        self.level = level
         self.event_tables = [
-            [self.track(table, tracker, level) for tracker in trackers]
+            [self.track(table, tracker) for tracker in trackers]
             for table, (_, trackers) in zip(self.tables, example.tracked, strict=True)
         ]
 
-    def track(self, table: Table, tracker: Tracker, level: str) -> str:
+    def track(self, table: Table, tracker: Tracker) -> str:
         condition = tracker.condition
         if tracker.changing:
             condition = call(self.connection, "any_change", *tracker.changing)
@@ -178,7 +179,7 @@ class TrackedRun(Run):
             fields=None if tracker.fields is None else list(tracker.fields),
             exclude=None if tracker.exclude is None else list(tracker.exclude),
             condition=condition,
-            level=level,
+            level=self.level,
         )
 
     def check(self, index: int, recorder: Recorder) -> None:
@@ -193,7 +194,8 @@ class TrackedRun(Run):
                 if event.label == tracker.label
             ]
             changes, expected = [event.change for event in written], recorder.expected(tracker, fields)
-            assert not differences(by_object(expected, table), by_object(changes, table))
+            objects = [by_object(both, table, self.level) for both in (expected, changes)]
+            assert not differences(*objects)
             assert [change.context_id for change in changes] == [change.context_id for change in expected]
             if tracker == trackers[0] and table.key:
                 assert not differences(after, replay(before, written))
@@ -201,10 +203,15 @@ class TrackedRun(Run):
                 replay_without_key([image for _, image in before], written, [image for _, image in after])
 
 
-def by_object(changes: Sequence[Change], table: Table) -> list[Any]:
-    """Changes as they must agree: in order for each object, or without objects each by itself."""
+def by_object(changes: Sequence[Change], table: Table, level: str) -> list[Any]:
+    """Changes as they must agree: in order for each object, or without objects each by itself.
+
+    If in one statement a row takes over the key of a row that goes, only row level has them in order.
+    """
     if not table.key:
         return list(changes)
+    if level != "row":
+        changes = sorted(changes, key=lambda change: (change.context_id, change.other_key is not None))
     objects: dict[str, list[Change]] = {}
     for change in changes:
         objects.setdefault(change.key, []).append(change)

@@ -43,15 +43,14 @@ def shop(server: Any) -> Iterator[str]:
 @contextlib.contextmanager
 def opened(server: Any, shop: str) -> Iterator[Connection]:
     """A connection to a fresh copy of the shop."""
+    today = f"{shop}_today"
     with psycopg.connect(server.dsn(), autocommit=True) as maintenance:
-        maintenance.execute(f"CREATE DATABASE {shop}_today TEMPLATE {shop}")
+        maintenance.execute(f"CREATE DATABASE {today} TEMPLATE {shop}")
         try:
-            with contextlib.closing(
-                psycopg.connect(server.dsn(f"{shop}_today"), autocommit=True)
-            ) as connection:
+            with contextlib.closing(psycopg.connect(server.dsn(today), autocommit=True)) as connection:
                 yield connection
         finally:
-            maintenance.execute(f"DROP DATABASE {shop}_today WITH (FORCE)")
+            maintenance.execute(f"DROP DATABASE {today} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
-
 from history import Connection, catalog, events, refused, rows, track, value
 
 TABLE = "CREATE TABLE item (id integer PRIMARY KEY, name text, note text)"
-CHANGE = "ALTER TABLE item RENAME COLUMN name TO title; ALTER TABLE item DROP COLUMN note, ADD COLUMN size integer"
+CHANGE = (
+    "ALTER TABLE item RENAME COLUMN name TO title; ALTER TABLE item DROP COLUMN note, ADD COLUMN size integer"
+)
 
 pytestmark = pytest.mark.usefixtures("without_event_triggers")
 
@@ -75,7 +76,9 @@ def test_without_a_table_it_passes_over_what_the_caller_may_not_change(
         track(session, table, kind="history")
         session.execute(f"ALTER TABLE {table} ADD COLUMN size integer")
     user.execute("SELECT pghistory.sync()")
-    assert {table for (table,) in rows(connection, 'SELECT "table"::text FROM pghistory.verify()')} == {"item"}
+    assert {table for (table,) in rows(connection, 'SELECT "table"::text FROM pghistory.verify()')} == {
+        "item"
+    }
 
 
 def test_a_table_of_somebody_elses_is_refused(
@@ -147,7 +150,9 @@ def test_what_was_called_for_is_undone_with_its_transaction(connection: Connecti
     assert events(connection, "item_event", "name") == ["pen"]
 
 
-def test_columns_change_while_nobody_tracks_and_are_followed_when_tracked_again(connection: Connection) -> None:
+def test_columns_change_while_nobody_tracks_and_are_followed_when_tracked_again(
+    connection: Connection,
+) -> None:
     connection.execute(TABLE)
     track(connection, "item", kind="history")
     connection.execute("INSERT INTO item VALUES (1, 'pen', 'x')")

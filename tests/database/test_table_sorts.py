@@ -396,7 +396,7 @@ def test_an_upsert_is_an_insert_or_an_update(connection: Connection, stock: str)
 
 def test_a_merge_does_all_three(connection: Connection, stock: str) -> None:
     if connection.info.server_version < 150000:
-        return
+        return  # there is no MERGE
     connection.execute("INSERT INTO stock VALUES (1, 10), (2, 20), (3, 30)")
     connection.execute(
         """MERGE INTO stock USING (VALUES (1, 5), (2, -20), (4, 1), (3, 0)) AS delivery (id, number)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-
 from history import Connection, events, rows, track, triggers, value
 
 TABLE = "CREATE TABLE item (id integer PRIMARY KEY, name text, note text)"
@@ -133,12 +132,14 @@ DAMAGES = {
         "ALTER TABLE item_event ALTER COLUMN pgh_id DROP IDENTITY",
         "event table public.item_event",
         'column "pgh_id" does not fill itself',
+        without_event_triggers=True,
     ),
 } | {
     f"a missing {name}": Damage(
         f"ALTER TABLE item_event DROP COLUMN {name} CASCADE",
         "event table public.item_event",
         f'column "{name}" is missing',
+        without_event_triggers=True,
     )
     for name in ("pgh_id", "pgh_created_at", "pgh_label", "pgh_operation", "pgh_xid", "pgh_context_id")
 }
@@ -185,14 +186,34 @@ def test_each_kind_of_damage_is_found_once_and_repaired(
     ]
 
 
+@pytest.mark.parametrize("column", ["pgh_id", "pgh_created_at", "pgh_xid", "pgh_obj_id", "name"])
+def test_what_an_event_table_needs_is_put_back_as_soon_as_it_is_dropped(
+    column: str, connection: Connection, connect: Callable[..., Connection]
+) -> None:
+    connection.execute(TABLE)
+    track(connection, "item", kind="history")
+    other = connect()
+    for session in (connection, other):
+        session.execute("INSERT INTO item VALUES (1, 'pen', 'x'); DELETE FROM item")
+    connection.execute(f"ALTER TABLE item_event DROP COLUMN {column}")
+    assert rows(connection, "SELECT * FROM pghistory.verify()") == []
+    for session in (connection, other):
+        session.execute(
+            "INSERT INTO item VALUES (2, 'ink', 'x'); UPDATE item SET note = 'y'; DELETE FROM item"
+        )
+    assert events(connection, "item_event", "pgh_operation, pgh_obj_id, name")[4:] == [
+        *[("I", 2, "ink"), ("U", 2, "ink"), ("D", 2, "ink")] * 2
+    ]
+
+
 @pytest.mark.usefixtures("without_event_triggers")
 def test_a_missing_event_table_is_found_and_refresh_lets_writes_go_on(connection: Connection) -> None:
     connection.execute(TABLE)
     track(connection, "item", kind="history")
     track(connection, "item", "other", event_table="other_event")
     connection.execute("DROP TABLE item_event")
-    ((thing, problem, hint),) = rows(
-        connection, "SELECT object, problem, hint FROM pghistory.verify() WHERE object ~ '^event table'"
+    ((problem, hint),) = rows(
+        connection, "SELECT problem, hint FROM pghistory.verify() WHERE object ~ '^event table'"
     )
     assert (problem, hint) == ("event table is missing", "Call pghistory.refresh().")
     connection.execute("SELECT pghistory.refresh()")
@@ -201,6 +222,7 @@ def test_a_missing_event_table_is_found_and_refresh_lets_writes_go_on(connection
     assert rows(connection, "SELECT label FROM pghistory.trackers()") == [("other",)]
 
 
+@pytest.mark.usefixtures("without_event_triggers")
 def test_a_foreign_key_that_was_dropped_is_found_and_put_back(connection: Connection) -> None:
     connection.execute(TABLE)
     track(connection, "item", obj_fk="cascade")
