@@ -1366,6 +1366,9 @@ BEGIN
        SET "table" = NULL, by_hand = NULL
       FROM gone AS g
      WHERE e.event_table = g.event_table;
+    DELETE FROM pghistory.tracker AS t
+     WHERE NOT EXISTS (SELECT FROM pghistory.event_table AS e
+                        WHERE e.event_table = t.event_table AND e."table" = t."table");
 END
 $function$;
 
@@ -2122,6 +2125,34 @@ AS $function$
                 WHERE NOT same_origin AND k.class = 'pg_type' AND t.oid = to_regtype(k.name)
            ) AS o
 $function$;
+
+-- Does a kept condition still mean something, after what it names has changed? It comes from the registry: what
+-- closes the parentheses it stands in, or ends the statement, is not given to the parser.
+CREATE FUNCTION pghistory._still_parses("table" regclass, kind text, condition text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    token text;
+    depth integer := 0;
+BEGIN
+    FOR token IN
+        SELECT m[1] FROM regexp_matches(
+            condition, $re$(E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|--|/[*]|.)$re$, 'g') AS m
+    LOOP
+        depth := depth + CASE token WHEN '(' THEN 1 WHEN ')' THEN -1 ELSE 0 END;
+        IF depth < 0 OR token IN (';', '--', '/*', '$') THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    RETURN condition IS NULL
+        OR depth = 0 AND (pghistory._parse_condition("table", pghistory._condition_events(kind), condition,
+                                                     'pg_catalog, pg_temp')).deparsed = condition;
+EXCEPTION WHEN OTHERS THEN
+    RETURN false;
+END
+$function$;
 -- Event tables: what they consist of, making them, and taking over one that is there.
 
 -- The columns of an event table, in order. `source` is the tracked column that one holds, if any; one that is not
@@ -2287,6 +2318,7 @@ DECLARE
     relation CONSTANT text := pghistory._table_name(event_table);
     actual text := (SELECT CASE confdeltype WHEN 'c' THEN 'cascade' WHEN 'n' THEN 'set null' ELSE 'restrict' END
                       FROM pg_constraint WHERE conrelid = event_table AND conname = foreign_key);
+    definition text;
 BEGIN
     IF actual IS NOT DISTINCT FROM obj_fk THEN
         RETURN;
@@ -2295,13 +2327,18 @@ BEGIN
         EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', relation, foreign_key);
     END IF;
     IF obj_fk IS NOT NULL THEN
-        EXECUTE format(
+        definition := format(
             'ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%s) REFERENCES %s (%s) ON UPDATE CASCADE ON DELETE %s',
             relation, foreign_key,
             (SELECT string_agg(quote_ident(field), ', ') FROM unnest(pghistory._object_columns(obj_key)) AS field),
             pghistory._table_name("table"),
             (SELECT string_agg(quote_ident(field), ', ') FROM unnest(obj_key) AS field),
             CASE obj_fk WHEN 'cascade' THEN 'CASCADE' WHEN 'set null' THEN 'SET NULL' ELSE 'RESTRICT' END);
+        BEGIN
+            EXECUTE definition;
+        EXCEPTION WHEN foreign_key_violation THEN
+            EXECUTE definition || ' NOT VALID';  -- events of objects that are gone
+        END;
     END IF;
 END
 $function$;
@@ -3263,7 +3300,8 @@ BEGIN
     RETURN QUERY
     SELECT t.tgrelid::regclass, t.tgname
       FROM pghistory._partition_tree("table") AS p JOIN pg_trigger AS t ON t.tgrelid = p.relation
-     WHERE NOT t.tgisinternal AND t.tgenabled IN ('D', 'R')
+     -- before PostgreSQL 15 clones count as internal
+     WHERE (NOT t.tgisinternal OR t.tgparentid <> 0) AND t.tgenabled IN ('D', 'R')
        AND (pghistory._is_generated(t.tgfoid) OR t.tgfoid = 'pghistory._note_writer()'::regprocedure);
 END
 $function$;
@@ -3340,15 +3378,6 @@ BEGIN
         EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', relation, field);
     END IF;
 END
-$function$;
-
-CREATE FUNCTION pghistory._is_kept(event_table regclass, number smallint)
- RETURNS boolean
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-    SELECT COALESCE(starts_with(col_description(event_table, number), 'Kept by pghistory: '), false)
 $function$;
 
 -- What a dropped column held stays. A type that is not PostgreSQL's own becomes text, or it could not be dropped.
@@ -3526,9 +3555,7 @@ DECLARE
 BEGIN
     -- Renamed and dropped ones. A dropped column stays in the event table, and is nobody's.
     SELECT COALESCE(jsonb_agg(jsonb_build_object(
-               'column_name', CASE WHEN m.column_name = m.table_column_name
-                                        AND NOT pghistory._is_reserved_name(c.name)
-                                   THEN c.name ELSE m.column_name END,
+               'column_name', CASE WHEN pghistory._is_reserved_name(c.name) THEN m.column_name ELSE c.name END,
                'table_column_name', c.name, 'table_column_number', c.number)), '[]')
       INTO mapped
       FROM pghistory.event_column AS m
@@ -3538,10 +3565,10 @@ BEGIN
     PERFORM pghistory._rename_columns(_follow_columns.event_table,
                                       COALESCE(jsonb_object_agg(m.column_name, c.name), '{}'))
        FROM pghistory.event_column AS m
-            JOIN pghistory._columns("table") AS c ON same_origin AND c.number = m.table_column_number
+            JOIN pghistory._columns("table") AS c
+              ON CASE WHEN same_origin THEN c.number = m.table_column_number ELSE c.name = m.table_column_name END
       WHERE m.event_table = _follow_columns.event_table
-        AND m.column_name = m.table_column_name AND m.column_name <> c.name
-        AND NOT pghistory._is_reserved_name(c.name);
+        AND m.column_name <> c.name AND NOT pghistory._is_reserved_name(c.name);
     PERFORM pghistory._keep_dropped(_follow_columns.event_table, m.column_name)
        FROM pghistory.event_column AS m
             JOIN pg_attribute AS a ON a.attrelid = m.event_table AND a.attname = m.column_name
@@ -3672,7 +3699,7 @@ BEGIN
                                        || pghistory._other_key_columns(registered.obj_key)) AS k(field)
                                 JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.field
         LOOP
-            PERFORM pghistory._set_aside(event_table, this.field);
+            PERFORM pghistory._keep_dropped(event_table, pghistory._set_aside(event_table, this.field));
         END LOOP;
         fresh := wanted <> '{}';
     END IF;
@@ -3684,8 +3711,13 @@ BEGIN
         PERFORM pghistory._ensure_column(event_table, this.name,
                                          this.type_id, this.type_modifier, this.collation_id);
     END LOOP;
-    IF fresh THEN
+    IF wanted <> '{}' AND NOT EXISTS (
+           SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+            WHERE i.indrelid = event_table AND a.attname = (pghistory._object_columns(wanted))[1])
+    THEN
         PERFORM pghistory._create_event_indexes(event_table, "table", wanted, 'none');
+    END IF;
+    IF fresh THEN
         PERFORM pghistory._fill_key("table", event_table, wanted);
     END IF;
 
@@ -3756,6 +3788,11 @@ BEGIN
         exclude := pghistory._current_names("table", this.exclude, this.exclude_numbers, same_origin);
         renames := pghistory._condition_renames(
             "table", this.condition_columns, this.condition_objects, same_origin);
+        IF this.condition_objects <> '[]' AND NOT this.condition_is_void AND NOT pghistory._still_parses(
+               "table", this.kind, pghistory._renamed_condition(this.condition, renames))
+        THEN
+            renames := NULL;
+        END IF;
         IF renames IS NULL AND NOT this.condition_is_void THEN
             RAISE WARNING 'what the condition of tracker "%" names is gone or of another type', this.label
                 USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -3772,6 +3809,26 @@ BEGIN
                    'condition_columns', pghistory._renamed_columns("table", this.condition_columns, same_origin),
                    'condition_objects', pghistory._renamed_objects(this.condition_objects, same_origin)) END);
     END LOOP;
+END
+$function$;
+
+-- The real foreign key of events goes where the key went, if it can.
+CREATE FUNCTION pghistory._follow_foreign_key("table" regclass, event_table regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_foreign_key.event_table;
+    IF registered.obj_fk IS NOT NULL THEN
+        PERFORM pghistory._set_foreign_key(event_table, "table", registered.obj_key, registered.obj_fk);
+    END IF;
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'events of % have no foreign key to their objects any more: %', "table", SQLERRM
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'Give the table a key that it can refer to, and call pghistory.refresh().';
 END
 $function$;
 
@@ -3822,6 +3879,7 @@ BEGIN
     PERFORM pghistory._follow_trackers("table", event_table, same_origin);
     PERFORM pghistory._follow_columns("table", event_table, same_origin);
     PERFORM pghistory._follow_key("table", event_table, same_origin);
+    PERFORM pghistory._follow_foreign_key("table", event_table);
     PERFORM pghistory._set_append_only(event_table, registered.append_only);
 END
 $function$;
@@ -4733,7 +4791,12 @@ BEGIN
                   ON a.attrelid = _event_table_problems.event_table AND a.attname = n.name AND NOT a.attisdropped
      WHERE (n.required OR a.attname IS NOT NULL)
        AND NOT pghistory._holds(_event_table_problems.event_table, n.name, n.type_id, n.type_modifier,
-                                n.collation_id);
+                                n.collation_id)
+    UNION ALL
+    SELECT format('column "%s" should be called "%s"', m.column_name, m.table_column_name)
+      FROM pghistory.event_column AS m
+     WHERE m.event_table = _event_table_problems.event_table AND m.column_name <> m.table_column_name
+       AND NOT pghistory._is_reserved_name(m.table_column_name);
 END
 $function$;
 
@@ -4798,13 +4861,21 @@ BEGIN
             problem := 'event table is not guarded as append-only';
             RETURN NEXT;
         END IF;
+        IF this.obj_fk IS NOT NULL AND NOT EXISTS (
+               SELECT FROM pg_constraint WHERE conrelid = this.event_table AND conname = 'pghistory_obj_fk')
+        THEN
+            problem := 'foreign key to the object is missing';
+            RETURN NEXT;
+        END IF;
         problem := pghistory._unwritable(this.event_table, ARRAY(
             SELECT c.name FROM pghistory._event_columns("table", '{}', this.obj_key, this.context) AS c
             UNION ALL
             SELECT m.column_name FROM pghistory.event_column AS m WHERE m.event_table = this.event_table));
         IF problem IS NOT NULL THEN
             hint := CASE WHEN problem LIKE '%must not be null%'
-                         THEN 'Give the column a default, or drop its NOT NULL.' ELSE repair END;
+                         THEN 'Give the column a default, or drop its NOT NULL.'
+                         WHEN problem LIKE '%is generated' THEN 'Drop its expression or its identity.'
+                         ELSE repair END;
             RETURN NEXT;
             hint := repair;
         END IF;
@@ -4870,7 +4941,11 @@ BEGIN
         SELECT format('trigger %I on %s', a.trigger_name, pghistory._table_name(a.relation))
           FROM pghistory._actual_triggers("table") AS a
          WHERE a.relation = _table_problems."table"
-           AND NOT EXISTS (SELECT FROM pghistory._desired_triggers("table") AS d
+           AND NOT EXISTS (SELECT FROM (SELECT DISTINCT t."table"
+                                          FROM pghistory._partition_tree(
+                                                   pghistory._partition_root(_table_problems."table")) AS p
+                                               JOIN pghistory.tracker AS t ON t."table" = p.relation) AS f
+                                       CROSS JOIN LATERAL pghistory._desired_triggers(f."table") AS d
                             WHERE d.relation = a.relation AND d.trigger_name = a.trigger_name)
     LOOP
         problem := 'trigger is one too many';
@@ -4921,7 +4996,8 @@ BEGIN
         RETURN;
     END IF;
     FOR "table" IN
-        SELECT DISTINCT t."table" FROM pghistory.tracker AS t JOIN pg_class AS c ON c.oid = t."table"
+        SELECT t."table" FROM pghistory.tracker AS t JOIN pg_class AS c ON c.oid = t."table"
+         GROUP BY t."table" ORDER BY t."table"::text
     LOOP
         BEGIN
             FOR this IN SELECT * FROM pghistory._table_problems("table") LOOP
@@ -5027,30 +5103,29 @@ BEGIN
         RETURN;
     END IF;
     FOR held IN
-        SELECT e.event_table, a.attname,
-               CASE WHEN tag = 'ALTER DOMAIN' THEN pghistory._type_text(b.type_id, b.type_modifier, a.attcollation)
-                    ELSE 'text' END AS type_text
+        SELECT e.event_table, a.attname, a.atttypid, a.atttypmod, a.attcollation
           FROM pghistory.event_table AS e
                JOIN pg_attribute AS a ON a.attrelid = e.event_table AND a.attnum > 0 AND NOT a.attisdropped
                JOIN pg_type AS t ON t.oid = a.atttypid AND t.typnamespace <> 'pg_catalog'::regnamespace
                JOIN pg_namespace AS n ON n.oid = t.typnamespace
-               CROSS JOIN LATERAL pghistory._base_type(a.atttypid, a.atttypmod) AS b
          WHERE (pg_has_role(session_user, t.typowner, 'USAGE') OR pg_has_role(session_user, n.nspowner, 'USAGE'))
-           AND CASE WHEN tag = 'ALTER DOMAIN' THEN
-                         t.typtype = 'd'
-                         AND (pghistory._is_kept(a.attrelid, a.attnum)
-                              OR EXISTS (SELECT FROM pghistory.event_column AS c
-                                          WHERE c.event_table = e.event_table AND c.column_name = a.attname))
-                    ELSE pghistory._is_kept(a.attrelid, a.attnum)
-               END
-           AND pghistory._may_rewrite(e.event_table)
-           AND (pghistory._is_trusted(e.event_table)
+           AND (tag <> 'ALTER DOMAIN' OR t.typtype = 'd')
+           AND (starts_with(col_description(a.attrelid, a.attnum), 'Kept by pghistory: ')
                 OR tag = 'ALTER DOMAIN'
-                OR pghistory._is_harmless_cast(a.atttypid, 'text'::regtype))
+                   AND EXISTS (SELECT FROM pghistory.event_column AS c
+                                WHERE c.event_table = e.event_table AND c.column_name = a.attname))
     LOOP
+        CONTINUE WHEN NOT pghistory._may_rewrite(held.event_table)
+                   OR NOT (tag = 'ALTER DOMAIN'
+                           OR pghistory._is_trusted(held.event_table)
+                           OR pghistory._is_harmless_cast(held.atttypid, 'text'::regtype));
         BEGIN
             EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s', pghistory._table_name(held.event_table),
-                           held.attname, held.type_text);
+                           held.attname,
+                           CASE WHEN tag = 'ALTER DOMAIN'
+                                THEN (SELECT pghistory._type_text(b.type_id, b.type_modifier, held.attcollation)
+                                        FROM pghistory._base_type(held.atttypid, held.atttypmod) AS b)
+                                ELSE 'text' END);
         EXCEPTION WHEN OTHERS THEN
             GET STACKED DIAGNOSTICS reason = MESSAGE_TEXT;
             RAISE WARNING 'column "%" of event table % keeps its type: %', held.attname, held.event_table, reason
@@ -5142,6 +5217,10 @@ BEGIN
             OR t."table" IN (SELECT confrelid FROM pg_constraint WHERE conrelid = d.relation AND contype = 'f')
             OR d.classid = 'pg_namespace'::regclass AND d.objid IN (tc.relnamespace, ec.relnamespace)
             OR d.classid = 'pg_extension'::regclass AND t.condition_objects <> '[]'
+            OR d.classid IN ('pg_type'::regclass, 'pg_namespace'::regclass) AND EXISTS (
+               SELECT FROM pg_attribute AS a JOIN pg_type AS y ON y.oid = a.atttypid
+                WHERE a.attrelid = tc.oid AND a.attnum > 0
+                  AND d.objid IN (y.oid, y.typelem, y.typbasetype, y.typnamespace))
             OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id text, schema text)
                         WHERE o.class = d.classid::regclass::text AND o.id = d.objid::text
                            OR d.classid = 'pg_namespace'::regclass AND o.schema = d.objid::text)));
@@ -5211,9 +5290,9 @@ $function$;
 
 DO $event_triggers$
 DECLARE
-    tags CONSTANT text := $tags$'ALTER TABLE', 'CREATE TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
-        'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER FUNCTION',
-        'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION', 'ALTER EXTENSION'$tags$;
+    tags CONSTANT text := $tags$'ALTER TABLE', 'CREATE SCHEMA', 'CREATE TABLE', 'CREATE FOREIGN TABLE',
+        'ALTER FOREIGN TABLE', 'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN',
+        'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION', 'ALTER EXTENSION'$tags$;
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = 'pghistory_after_ddl') THEN
         DROP EVENT TRIGGER pghistory_before_ddl;
@@ -5231,6 +5310,9 @@ BEGIN
     ALTER EVENT TRIGGER pghistory_before_ddl ENABLE ALWAYS;
     ALTER EVENT TRIGGER pghistory_after_ddl ENABLE ALWAYS;
     ALTER EVENT TRIGGER pghistory_after_drop ENABLE ALWAYS;
+    ALTER FUNCTION pghistory._before_ddl() SET session_replication_role TO 'origin';
+    ALTER FUNCTION pghistory._after_ddl() SET session_replication_role TO 'origin';
+    ALTER FUNCTION pghistory._after_drop() SET session_replication_role TO 'origin';
     COMMENT ON EVENT TRIGGER pghistory_before_ddl IS 'Prepares the history of tracked tables for DDL.';
     COMMENT ON EVENT TRIGGER pghistory_after_ddl IS 'Makes event tables and triggers follow DDL on tracked tables.';
     COMMENT ON EVENT TRIGGER pghistory_after_drop IS
@@ -5350,7 +5432,7 @@ GRANT EXECUTE ON FUNCTION  -- conditions.sql
     pghistory._condition_events, pghistory._meaning, pghistory._object_text, pghistory._objects_named,
     pghistory._depends_on_role, pghistory._portable_condition, pghistory._deparsed_condition,
     pghistory._parse_condition, pghistory._check_single_expression, pghistory._normalised_condition,
-    pghistory._renamed_condition, pghistory._renamed_columns, pghistory._renamed_objects
+    pghistory._renamed_condition, pghistory._renamed_columns, pghistory._renamed_objects, pghistory._still_parses
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- event_table.sql
@@ -5375,10 +5457,10 @@ GRANT EXECUTE ON FUNCTION  -- triggers.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
-    pghistory._mark_kept, pghistory._is_kept, pghistory._keep_dropped, pghistory._set_aside,
-    pghistory._ensure_column, pghistory._retype_column, pghistory._rename_columns, pghistory._current_names,
-    pghistory._follow_columns, pghistory._fill_key, pghistory._follow_key, pghistory._condition_renames,
-    pghistory._column_numbers, pghistory._follow_trackers, pghistory._restore_own_columns,
+    pghistory._mark_kept, pghistory._keep_dropped, pghistory._set_aside, pghistory._ensure_column,
+    pghistory._retype_column, pghistory._rename_columns, pghistory._current_names, pghistory._follow_columns,
+    pghistory._fill_key, pghistory._follow_key, pghistory._condition_renames, pghistory._column_numbers,
+    pghistory._follow_trackers, pghistory._follow_foreign_key, pghistory._restore_own_columns,
     pghistory._follow_event_table, pghistory._follow_registry, pghistory._follow_table
     TO PUBLIC;
 

@@ -431,3 +431,31 @@ AS $function$
                 WHERE NOT same_origin AND k.class = 'pg_type' AND t.oid = to_regtype(k.name)
            ) AS o
 $function$;
+
+-- Does a kept condition still mean something, after what it names has changed? It comes from the registry: what
+-- closes the parentheses it stands in, or ends the statement, is not given to the parser.
+CREATE OR REPLACE FUNCTION pghistory._still_parses("table" regclass, kind text, condition text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    token text;
+    depth integer := 0;
+BEGIN
+    FOR token IN
+        SELECT m[1] FROM regexp_matches(
+            condition, $re$(E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|--|/[*]|.)$re$, 'g') AS m
+    LOOP
+        depth := depth + CASE token WHEN '(' THEN 1 WHEN ')' THEN -1 ELSE 0 END;
+        IF depth < 0 OR token IN (';', '--', '/*', '$') THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    RETURN condition IS NULL
+        OR depth = 0 AND (pghistory._parse_condition("table", pghistory._condition_events(kind), condition,
+                                                     'pg_catalog, pg_temp')).deparsed = condition;
+EXCEPTION WHEN OTHERS THEN
+    RETURN false;
+END
+$function$;

@@ -163,6 +163,7 @@ DECLARE
     relation CONSTANT text := pghistory._table_name(event_table);
     actual text := (SELECT CASE confdeltype WHEN 'c' THEN 'cascade' WHEN 'n' THEN 'set null' ELSE 'restrict' END
                       FROM pg_constraint WHERE conrelid = event_table AND conname = foreign_key);
+    definition text;
 BEGIN
     IF actual IS NOT DISTINCT FROM obj_fk THEN
         RETURN;
@@ -171,13 +172,18 @@ BEGIN
         EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', relation, foreign_key);
     END IF;
     IF obj_fk IS NOT NULL THEN
-        EXECUTE format(
+        definition := format(
             'ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%s) REFERENCES %s (%s) ON UPDATE CASCADE ON DELETE %s',
             relation, foreign_key,
             (SELECT string_agg(quote_ident(field), ', ') FROM unnest(pghistory._object_columns(obj_key)) AS field),
             pghistory._table_name("table"),
             (SELECT string_agg(quote_ident(field), ', ') FROM unnest(obj_key) AS field),
             CASE obj_fk WHEN 'cascade' THEN 'CASCADE' WHEN 'set null' THEN 'SET NULL' ELSE 'RESTRICT' END);
+        BEGIN
+            EXECUTE definition;
+        EXCEPTION WHEN foreign_key_violation THEN
+            EXECUTE definition || ' NOT VALID';  -- events of objects that are gone
+        END;
     END IF;
 END
 $function$;

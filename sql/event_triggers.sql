@@ -84,30 +84,29 @@ BEGIN
         RETURN;
     END IF;
     FOR held IN
-        SELECT e.event_table, a.attname,
-               CASE WHEN tag = 'ALTER DOMAIN' THEN pghistory._type_text(b.type_id, b.type_modifier, a.attcollation)
-                    ELSE 'text' END AS type_text
+        SELECT e.event_table, a.attname, a.atttypid, a.atttypmod, a.attcollation
           FROM pghistory.event_table AS e
                JOIN pg_attribute AS a ON a.attrelid = e.event_table AND a.attnum > 0 AND NOT a.attisdropped
                JOIN pg_type AS t ON t.oid = a.atttypid AND t.typnamespace <> 'pg_catalog'::regnamespace
                JOIN pg_namespace AS n ON n.oid = t.typnamespace
-               CROSS JOIN LATERAL pghistory._base_type(a.atttypid, a.atttypmod) AS b
          WHERE (pg_has_role(session_user, t.typowner, 'USAGE') OR pg_has_role(session_user, n.nspowner, 'USAGE'))
-           AND CASE WHEN tag = 'ALTER DOMAIN' THEN
-                         t.typtype = 'd'
-                         AND (pghistory._is_kept(a.attrelid, a.attnum)
-                              OR EXISTS (SELECT FROM pghistory.event_column AS c
-                                          WHERE c.event_table = e.event_table AND c.column_name = a.attname))
-                    ELSE pghistory._is_kept(a.attrelid, a.attnum)
-               END
-           AND pghistory._may_rewrite(e.event_table)
-           AND (pghistory._is_trusted(e.event_table)
+           AND (tag <> 'ALTER DOMAIN' OR t.typtype = 'd')
+           AND (starts_with(col_description(a.attrelid, a.attnum), 'Kept by pghistory: ')
                 OR tag = 'ALTER DOMAIN'
-                OR pghistory._is_harmless_cast(a.atttypid, 'text'::regtype))
+                   AND EXISTS (SELECT FROM pghistory.event_column AS c
+                                WHERE c.event_table = e.event_table AND c.column_name = a.attname))
     LOOP
+        CONTINUE WHEN NOT pghistory._may_rewrite(held.event_table)
+                   OR NOT (tag = 'ALTER DOMAIN'
+                           OR pghistory._is_trusted(held.event_table)
+                           OR pghistory._is_harmless_cast(held.atttypid, 'text'::regtype));
         BEGIN
             EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s', pghistory._table_name(held.event_table),
-                           held.attname, held.type_text);
+                           held.attname,
+                           CASE WHEN tag = 'ALTER DOMAIN'
+                                THEN (SELECT pghistory._type_text(b.type_id, b.type_modifier, held.attcollation)
+                                        FROM pghistory._base_type(held.atttypid, held.atttypmod) AS b)
+                                ELSE 'text' END);
         EXCEPTION WHEN OTHERS THEN
             GET STACKED DIAGNOSTICS reason = MESSAGE_TEXT;
             RAISE WARNING 'column "%" of event table % keeps its type: %', held.attname, held.event_table, reason
@@ -199,6 +198,10 @@ BEGIN
             OR t."table" IN (SELECT confrelid FROM pg_constraint WHERE conrelid = d.relation AND contype = 'f')
             OR d.classid = 'pg_namespace'::regclass AND d.objid IN (tc.relnamespace, ec.relnamespace)
             OR d.classid = 'pg_extension'::regclass AND t.condition_objects <> '[]'
+            OR d.classid IN ('pg_type'::regclass, 'pg_namespace'::regclass) AND EXISTS (
+               SELECT FROM pg_attribute AS a JOIN pg_type AS y ON y.oid = a.atttypid
+                WHERE a.attrelid = tc.oid AND a.attnum > 0
+                  AND d.objid IN (y.oid, y.typelem, y.typbasetype, y.typnamespace))
             OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id text, schema text)
                         WHERE o.class = d.classid::regclass::text AND o.id = d.objid::text
                            OR d.classid = 'pg_namespace'::regclass AND o.schema = d.objid::text)));
@@ -268,9 +271,9 @@ $function$;
 
 DO $event_triggers$
 DECLARE
-    tags CONSTANT text := $tags$'ALTER TABLE', 'CREATE TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
-        'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER FUNCTION',
-        'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION', 'ALTER EXTENSION'$tags$;
+    tags CONSTANT text := $tags$'ALTER TABLE', 'CREATE SCHEMA', 'CREATE TABLE', 'CREATE FOREIGN TABLE',
+        'ALTER FOREIGN TABLE', 'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN',
+        'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION', 'ALTER EXTENSION'$tags$;
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = 'pghistory_after_ddl') THEN
         DROP EVENT TRIGGER pghistory_before_ddl;
@@ -288,6 +291,9 @@ BEGIN
     ALTER EVENT TRIGGER pghistory_before_ddl ENABLE ALWAYS;
     ALTER EVENT TRIGGER pghistory_after_ddl ENABLE ALWAYS;
     ALTER EVENT TRIGGER pghistory_after_drop ENABLE ALWAYS;
+    ALTER FUNCTION pghistory._before_ddl() SET session_replication_role TO 'origin';
+    ALTER FUNCTION pghistory._after_ddl() SET session_replication_role TO 'origin';
+    ALTER FUNCTION pghistory._after_drop() SET session_replication_role TO 'origin';
     COMMENT ON EVENT TRIGGER pghistory_before_ddl IS 'Prepares the history of tracked tables for DDL.';
     COMMENT ON EVENT TRIGGER pghistory_after_ddl IS 'Makes event tables and triggers follow DDL on tracked tables.';
     COMMENT ON EVENT TRIGGER pghistory_after_drop IS

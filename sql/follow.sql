@@ -20,15 +20,6 @@ BEGIN
 END
 $function$;
 
-CREATE OR REPLACE FUNCTION pghistory._is_kept(event_table regclass, number smallint)
- RETURNS boolean
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-    SELECT COALESCE(starts_with(col_description(event_table, number), 'Kept by pghistory: '), false)
-$function$;
-
 -- What a dropped column held stays. A type that is not PostgreSQL's own becomes text, or it could not be dropped.
 CREATE OR REPLACE FUNCTION pghistory._keep_dropped(event_table regclass, field name)
  RETURNS void
@@ -204,9 +195,7 @@ DECLARE
 BEGIN
     -- Renamed and dropped ones. A dropped column stays in the event table, and is nobody's.
     SELECT COALESCE(jsonb_agg(jsonb_build_object(
-               'column_name', CASE WHEN m.column_name = m.table_column_name
-                                        AND NOT pghistory._is_reserved_name(c.name)
-                                   THEN c.name ELSE m.column_name END,
+               'column_name', CASE WHEN pghistory._is_reserved_name(c.name) THEN m.column_name ELSE c.name END,
                'table_column_name', c.name, 'table_column_number', c.number)), '[]')
       INTO mapped
       FROM pghistory.event_column AS m
@@ -216,10 +205,10 @@ BEGIN
     PERFORM pghistory._rename_columns(_follow_columns.event_table,
                                       COALESCE(jsonb_object_agg(m.column_name, c.name), '{}'))
        FROM pghistory.event_column AS m
-            JOIN pghistory._columns("table") AS c ON same_origin AND c.number = m.table_column_number
+            JOIN pghistory._columns("table") AS c
+              ON CASE WHEN same_origin THEN c.number = m.table_column_number ELSE c.name = m.table_column_name END
       WHERE m.event_table = _follow_columns.event_table
-        AND m.column_name = m.table_column_name AND m.column_name <> c.name
-        AND NOT pghistory._is_reserved_name(c.name);
+        AND m.column_name <> c.name AND NOT pghistory._is_reserved_name(c.name);
     PERFORM pghistory._keep_dropped(_follow_columns.event_table, m.column_name)
        FROM pghistory.event_column AS m
             JOIN pg_attribute AS a ON a.attrelid = m.event_table AND a.attname = m.column_name
@@ -350,7 +339,7 @@ BEGIN
                                        || pghistory._other_key_columns(registered.obj_key)) AS k(field)
                                 JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.field
         LOOP
-            PERFORM pghistory._set_aside(event_table, this.field);
+            PERFORM pghistory._keep_dropped(event_table, pghistory._set_aside(event_table, this.field));
         END LOOP;
         fresh := wanted <> '{}';
     END IF;
@@ -362,8 +351,13 @@ BEGIN
         PERFORM pghistory._ensure_column(event_table, this.name,
                                          this.type_id, this.type_modifier, this.collation_id);
     END LOOP;
-    IF fresh THEN
+    IF wanted <> '{}' AND NOT EXISTS (
+           SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+            WHERE i.indrelid = event_table AND a.attname = (pghistory._object_columns(wanted))[1])
+    THEN
         PERFORM pghistory._create_event_indexes(event_table, "table", wanted, 'none');
+    END IF;
+    IF fresh THEN
         PERFORM pghistory._fill_key("table", event_table, wanted);
     END IF;
 
@@ -434,6 +428,11 @@ BEGIN
         exclude := pghistory._current_names("table", this.exclude, this.exclude_numbers, same_origin);
         renames := pghistory._condition_renames(
             "table", this.condition_columns, this.condition_objects, same_origin);
+        IF this.condition_objects <> '[]' AND NOT this.condition_is_void AND NOT pghistory._still_parses(
+               "table", this.kind, pghistory._renamed_condition(this.condition, renames))
+        THEN
+            renames := NULL;
+        END IF;
         IF renames IS NULL AND NOT this.condition_is_void THEN
             RAISE WARNING 'what the condition of tracker "%" names is gone or of another type', this.label
                 USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -450,6 +449,26 @@ BEGIN
                    'condition_columns', pghistory._renamed_columns("table", this.condition_columns, same_origin),
                    'condition_objects', pghistory._renamed_objects(this.condition_objects, same_origin)) END);
     END LOOP;
+END
+$function$;
+
+-- The real foreign key of events goes where the key went, if it can.
+CREATE OR REPLACE FUNCTION pghistory._follow_foreign_key("table" regclass, event_table regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_foreign_key.event_table;
+    IF registered.obj_fk IS NOT NULL THEN
+        PERFORM pghistory._set_foreign_key(event_table, "table", registered.obj_key, registered.obj_fk);
+    END IF;
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'events of % have no foreign key to their objects any more: %', "table", SQLERRM
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'Give the table a key that it can refer to, and call pghistory.refresh().';
 END
 $function$;
 
@@ -500,6 +519,7 @@ BEGIN
     PERFORM pghistory._follow_trackers("table", event_table, same_origin);
     PERFORM pghistory._follow_columns("table", event_table, same_origin);
     PERFORM pghistory._follow_key("table", event_table, same_origin);
+    PERFORM pghistory._follow_foreign_key("table", event_table);
     PERFORM pghistory._set_append_only(event_table, registered.append_only);
 END
 $function$;

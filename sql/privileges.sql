@@ -67,7 +67,7 @@ GRANT EXECUTE ON FUNCTION  -- conditions.sql
     pghistory._condition_events, pghistory._meaning, pghistory._object_text, pghistory._objects_named,
     pghistory._depends_on_role, pghistory._portable_condition, pghistory._deparsed_condition,
     pghistory._parse_condition, pghistory._check_single_expression, pghistory._normalised_condition,
-    pghistory._renamed_condition, pghistory._renamed_columns, pghistory._renamed_objects
+    pghistory._renamed_condition, pghistory._renamed_columns, pghistory._renamed_objects, pghistory._still_parses
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- event_table.sql
@@ -92,10 +92,10 @@ GRANT EXECUTE ON FUNCTION  -- triggers.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
-    pghistory._mark_kept, pghistory._is_kept, pghistory._keep_dropped, pghistory._set_aside,
-    pghistory._ensure_column, pghistory._retype_column, pghistory._rename_columns, pghistory._current_names,
-    pghistory._follow_columns, pghistory._fill_key, pghistory._follow_key, pghistory._condition_renames,
-    pghistory._column_numbers, pghistory._follow_trackers, pghistory._restore_own_columns,
+    pghistory._mark_kept, pghistory._keep_dropped, pghistory._set_aside, pghistory._ensure_column,
+    pghistory._retype_column, pghistory._rename_columns, pghistory._current_names, pghistory._follow_columns,
+    pghistory._fill_key, pghistory._follow_key, pghistory._condition_renames, pghistory._column_numbers,
+    pghistory._follow_trackers, pghistory._follow_foreign_key, pghistory._restore_own_columns,
     pghistory._follow_event_table, pghistory._follow_registry, pghistory._follow_table
     TO PUBLIC;
 

@@ -143,6 +143,9 @@ BEGIN
        SET "table" = NULL, by_hand = NULL
       FROM gone AS g
      WHERE e.event_table = g.event_table;
+    DELETE FROM pghistory.tracker AS t
+     WHERE NOT EXISTS (SELECT FROM pghistory.event_table AS e
+                        WHERE e.event_table = t.event_table AND e."table" = t."table");
 END
 $function$;
 

@@ -362,7 +362,8 @@ BEGIN
     RETURN QUERY
     SELECT t.tgrelid::regclass, t.tgname
       FROM pghistory._partition_tree("table") AS p JOIN pg_trigger AS t ON t.tgrelid = p.relation
-     WHERE NOT t.tgisinternal AND t.tgenabled IN ('D', 'R')
+     -- before PostgreSQL 15 clones count as internal
+     WHERE (NOT t.tgisinternal OR t.tgparentid <> 0) AND t.tgenabled IN ('D', 'R')
        AND (pghistory._is_generated(t.tgfoid) OR t.tgfoid = 'pghistory._note_writer()'::regprocedure);
 END
 $function$;

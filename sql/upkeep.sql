@@ -159,7 +159,12 @@ BEGIN
                   ON a.attrelid = _event_table_problems.event_table AND a.attname = n.name AND NOT a.attisdropped
      WHERE (n.required OR a.attname IS NOT NULL)
        AND NOT pghistory._holds(_event_table_problems.event_table, n.name, n.type_id, n.type_modifier,
-                                n.collation_id);
+                                n.collation_id)
+    UNION ALL
+    SELECT format('column "%s" should be called "%s"', m.column_name, m.table_column_name)
+      FROM pghistory.event_column AS m
+     WHERE m.event_table = _event_table_problems.event_table AND m.column_name <> m.table_column_name
+       AND NOT pghistory._is_reserved_name(m.table_column_name);
 END
 $function$;
 
@@ -224,13 +229,21 @@ BEGIN
             problem := 'event table is not guarded as append-only';
             RETURN NEXT;
         END IF;
+        IF this.obj_fk IS NOT NULL AND NOT EXISTS (
+               SELECT FROM pg_constraint WHERE conrelid = this.event_table AND conname = 'pghistory_obj_fk')
+        THEN
+            problem := 'foreign key to the object is missing';
+            RETURN NEXT;
+        END IF;
         problem := pghistory._unwritable(this.event_table, ARRAY(
             SELECT c.name FROM pghistory._event_columns("table", '{}', this.obj_key, this.context) AS c
             UNION ALL
             SELECT m.column_name FROM pghistory.event_column AS m WHERE m.event_table = this.event_table));
         IF problem IS NOT NULL THEN
             hint := CASE WHEN problem LIKE '%must not be null%'
-                         THEN 'Give the column a default, or drop its NOT NULL.' ELSE repair END;
+                         THEN 'Give the column a default, or drop its NOT NULL.'
+                         WHEN problem LIKE '%is generated' THEN 'Drop its expression or its identity.'
+                         ELSE repair END;
             RETURN NEXT;
             hint := repair;
         END IF;
@@ -296,7 +309,11 @@ BEGIN
         SELECT format('trigger %I on %s', a.trigger_name, pghistory._table_name(a.relation))
           FROM pghistory._actual_triggers("table") AS a
          WHERE a.relation = _table_problems."table"
-           AND NOT EXISTS (SELECT FROM pghistory._desired_triggers("table") AS d
+           AND NOT EXISTS (SELECT FROM (SELECT DISTINCT t."table"
+                                          FROM pghistory._partition_tree(
+                                                   pghistory._partition_root(_table_problems."table")) AS p
+                                               JOIN pghistory.tracker AS t ON t."table" = p.relation) AS f
+                                       CROSS JOIN LATERAL pghistory._desired_triggers(f."table") AS d
                             WHERE d.relation = a.relation AND d.trigger_name = a.trigger_name)
     LOOP
         problem := 'trigger is one too many';
@@ -347,7 +364,8 @@ BEGIN
         RETURN;
     END IF;
     FOR "table" IN
-        SELECT DISTINCT t."table" FROM pghistory.tracker AS t JOIN pg_class AS c ON c.oid = t."table"
+        SELECT t."table" FROM pghistory.tracker AS t JOIN pg_class AS c ON c.oid = t."table"
+         GROUP BY t."table" ORDER BY t."table"::text
     LOOP
         BEGIN
             FOR this IN SELECT * FROM pghistory._table_problems("table") LOOP

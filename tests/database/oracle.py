@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
-from psycopg import sql
-
 from history import Connection, quoted
+from psycopg import sql
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from history import KINDS, quoted
 from hypothesis import strategies as st
 from psycopg import sql
-
-from history import KINDS, quoted
 
 TYPES = """
     CREATE TYPE mood AS ENUM ('sad', 'ok', 'it''s "happy"');

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-
-from oracle import Connection
+from history import Connection
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "sakila"
 

@@ -51,6 +51,11 @@ def facts_of_transactions(connection: Connection) -> list[Any]:
     ]
 
 
+def test_capture_has_the_signature_of_the_contract(connection: Connection) -> None:
+    arguments = value(connection, "SELECT pg_get_function_arguments('pghistory.capture'::regproc)")
+    assert arguments == "VARIADIC keys text[] DEFAULT '{}'::text[]"
+
+
 def test_nothing_is_captured_until_it_is_called(connection: Connection) -> None:
     connection.execute(INSERT)
     with connection.transaction():

@@ -12,7 +12,6 @@ from time import monotonic
 
 import psycopg
 import pytest
-
 from history import LEVELS, Connection, events, rows, track, value
 from oracle import check_last_events, differences, read_events, read_rows, read_table, replay
 

@@ -47,6 +47,18 @@ def test_arguments_have_the_names_of_the_contract(connection: Connection) -> Non
     assert events(connection, "users_event", "id") == [1, 1, 2]
 
 
+def test_create_event_has_the_signatures_of_the_contract(connection: Connection) -> None:
+    signatures = rows(
+        connection,
+        """SELECT format('(%s) %s', pg_get_function_arguments(oid), pg_get_function_result(oid)) FROM pg_proc
+            WHERE pronamespace = 'pghistory'::regnamespace AND proname = 'create_event' ORDER BY pronargs""",
+    )
+    assert signatures == [
+        ("(record anyelement, label text) bigint",),
+        ('("table" regclass, obj text, label text) bigint',),
+    ]
+
+
 def test_an_event_by_hand_has_the_transaction_its_time_and_its_context(connection: Connection) -> None:
     track(connection, "users", "user.login", kind="event")
     with connection.transaction():

@@ -121,7 +121,10 @@ def test_a_condition_keeps_its_meaning_when_what_it_names_is_renamed(
 
 VOID = {
     "a dropped column": ("NEW.note = 'n'", "ALTER TABLE item DROP COLUMN note"),
-    "a retyped column": ("NEW.note = 'n'", "ALTER TABLE item ALTER COLUMN note DROP DEFAULT, ALTER COLUMN note TYPE integer USING 1"),
+    "a retyped column": (
+        "NEW.note = 'n'",
+        "ALTER TABLE item ALTER COLUMN note DROP DEFAULT, ALTER COLUMN note TYPE integer USING 1",
+    ),
     "a column dropped and added": (
         "NEW.note = 'n'",
         "ALTER TABLE item DROP COLUMN note, ADD COLUMN note text DEFAULT 'n'",

@@ -41,6 +41,7 @@ def test_a_row_level_function_reads_as_if_written_by_hand(connection: Connection
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 -- Written by pghistory: events of public.users go to public.users_event. Change it with pghistory.track().
+-- Columns: id integer, name text
 BEGIN
     IF old.* *<> new.* THEN
         INSERT INTO public.users_event
@@ -67,6 +68,7 @@ def test_a_statement_level_function_reads_as_if_written_by_hand(connection: Conn
         """
 -- Written by pghistory: events of public.users go to public.users_name_event. """
         """Change it with pghistory.track().
+-- Columns: id integer, name text
 #variable_conflict use_column
 BEGIN
     INSERT INTO public.users_name_event

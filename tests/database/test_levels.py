@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-
 from history import LEVELS, Connection, events, rows, track, track_refused, triggers, value
 from oracle import check_last_events, differences, read_events, read_rows, read_table, replay
 from random_tables import WORDS

@@ -7,7 +7,6 @@ from statistics import median
 from time import perf_counter
 
 import pytest
-
 from history import Connection, track, value
 
 ROWS = 20_000

@@ -12,10 +12,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from history import LEVELS, Connection, call, quoted, track
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-
-from history import LEVELS, Connection, call, quoted, track
 from oracle import (
     Change,
     Recorder,

@@ -10,7 +10,6 @@ from typing import Any
 
 import psycopg
 import pytest
-
 import sakila
 from history import LEVELS, Connection, rows, track, track_refused
 from oracle import (

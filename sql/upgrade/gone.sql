@@ -1,0 +1,2 @@
+-- What released versions had and this one has no more, for the upgrade scripts:
+-- DROP FUNCTION IF EXISTS pghistory._name(argument types);
