@@ -683,6 +683,7 @@ CREATE FUNCTION pghistory._take_over_state()
 AS $function$
 DECLARE
     this record;
+    grantee text;
 BEGIN
     FOR this IN SELECT c.oid, c.relkind, c.relowner::regrole AS owner, s.relation
                   FROM pghistory._state_relations() AS s JOIN pg_class AS c ON c.oid = s.relation
@@ -693,6 +694,13 @@ BEGIN
            OR EXISTS (SELECT FROM pg_index
                        WHERE indrelid = this.oid AND (indexprs IS NOT NULL OR indpred IS NOT NULL))
            OR EXISTS (SELECT FROM pg_constraint WHERE conrelid = this.oid AND contype NOT IN ('p', 'u', 'f', 'n'))
+           OR EXISTS (SELECT FROM pg_constraint
+                       WHERE contype = 'f' AND this.oid IN (conrelid, confrelid)
+                         AND NOT (conrelid IN (SELECT s.relation FROM pghistory._state_relations() AS s)
+                                  AND confrelid IN (SELECT s.relation FROM pghistory._state_relations() AS s)))
+           OR EXISTS (SELECT FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+                       WHERE a.attrelid = this.oid AND a.attnum > 0 AND NOT a.attisdropped
+                         AND t.typnamespace <> 'pg_catalog'::regnamespace)
            OR EXISTS (SELECT FROM pg_attrdef WHERE adrelid = this.oid)
            OR EXISTS (SELECT FROM pg_policy WHERE polrelid = this.oid)
            OR EXISTS (SELECT FROM pg_inherits WHERE this.oid IN (inhrelid, inhparent))
@@ -706,6 +714,17 @@ BEGIN
         END IF;
         EXECUTE format('ALTER %s %s OWNER TO CURRENT_USER',
                        CASE this.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, this.relation);
+        -- Rights that he gave are not ours; those that we give come next.
+        FOR grantee IN
+            SELECT DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
+              FROM (SELECT relacl FROM pg_class WHERE oid = this.oid
+                    UNION ALL
+                    SELECT attacl FROM pg_attribute WHERE attrelid = this.oid) AS rights(acl)
+                   CROSS JOIN LATERAL aclexplode(rights.acl) AS a
+             WHERE a.grantee <> current_user::regrole
+        LOOP
+            EXECUTE format('REVOKE ALL ON TABLE %s FROM %s', this.relation, grantee);
+        END LOOP;
     END LOOP;
 END
 $function$;
@@ -1244,7 +1263,10 @@ BEGIN
     is_well_formed := COALESCE(
         CASE
         WHEN action IN ('save event table', 'save columns', 'save tracker', 'save function') THEN
-            (SELECT c.relkind IN ('r', 'p') AND c.relpersistence <> 't' FROM pg_class AS c WHERE c.oid = event_table)
+            event_table <> "table"
+            AND NOT pghistory._is_event_table("table") AND NOT pghistory._is_tracked(event_table)
+            AND (SELECT c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+                   FROM pg_class AS c WHERE c.oid = event_table)
             AND (SELECT c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
                    FROM pg_class AS c WHERE c.oid = "table")
         ELSE true
@@ -1880,18 +1902,22 @@ CREATE FUNCTION pghistory._objects_named(trigger_id oid)
 AS $function$
     SELECT COALESCE(jsonb_agg(jsonb_build_object('class', class, 'id', id, 'schema', namespace,
                                                  'name', pghistory._object_text(class, id))), '[]')
-      FROM (SELECT d.refclassid::regclass::text AS class, d.refobjid AS id,
-                   COALESCE((SELECT pronamespace FROM pg_proc
-                              WHERE oid = d.refobjid AND d.refclassid = 'pg_proc'::regclass),
-                            (SELECT typnamespace FROM pg_type
-                              WHERE oid = d.refobjid AND d.refclassid = 'pg_type'::regclass),
-                            (SELECT oprnamespace FROM pg_operator
-                              WHERE oid = d.refobjid AND d.refclassid = 'pg_operator'::regclass),
-                            (SELECT collnamespace FROM pg_collation
-                              WHERE oid = d.refobjid AND d.refclassid = 'pg_collation'::regclass)
+      FROM (SELECT d.class, d.id,
+                   COALESCE((SELECT pronamespace FROM pg_proc WHERE oid = d.id AND d.class = 'pg_proc'),
+                            (SELECT typnamespace FROM pg_type WHERE oid = d.id AND d.class = 'pg_type'),
+                            (SELECT oprnamespace FROM pg_operator WHERE oid = d.id AND d.class = 'pg_operator'),
+                            (SELECT collnamespace FROM pg_collation WHERE oid = d.id AND d.class = 'pg_collation')
                    ) AS namespace
-              FROM pg_depend AS d
-             WHERE d.classid = 'pg_trigger'::regclass AND d.objid = trigger_id) AS o
+              FROM (SELECT refclassid::regclass::text AS class, refobjid AS id
+                      FROM pg_depend
+                     WHERE classid = 'pg_trigger'::regclass AND objid = trigger_id
+                    UNION
+                    -- an attribute of a composite type is recorded as a column of its relation
+                    SELECT 'pg_type', c.reltype
+                      FROM pg_depend AS r JOIN pg_trigger AS t ON t.oid = r.objid
+                           JOIN pg_class AS c ON c.oid = r.refobjid AND c.oid <> t.tgrelid
+                     WHERE r.classid = 'pg_trigger'::regclass AND r.objid = trigger_id
+                       AND r.refclassid = 'pg_class'::regclass) AS d) AS o
      WHERE namespace <> 'pghistory'::regnamespace
 $function$;
 
@@ -2438,9 +2464,8 @@ AS $function$
 DECLARE
     problem text;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_attribute AS a
-                    WHERE a.attrelid = event_table AND a.attname = 'pgh_id'
-                      AND (a.atthasdef OR a.attidentity <> ''))
+    IF (SELECT NOT a.atthasdef AND a.attidentity = ''
+          FROM pg_attribute AS a WHERE a.attrelid = event_table AND a.attname = 'pgh_id')
     THEN
         RETURN 'its column "pgh_id" does not fill itself';
     END IF;
@@ -5192,7 +5217,8 @@ BEGIN
     END IF;
     PERFORM pghistory._follow_tables(ARRAY(
         WITH touched AS (
-            SELECT c.classid, c.objid, r.relation, k.relkind = 'p' OR k.relhassubclass AS relation_has_children
+            SELECT c.classid, c.objid, r.relation, k.reltype AS row_type,
+                   k.relkind = 'p' OR k.relhassubclass AS relation_has_children
               FROM pg_event_trigger_ddl_commands() AS c
                    CROSS JOIN LATERAL (
                        SELECT CASE c.classid
@@ -5223,6 +5249,7 @@ BEGIN
                   AND d.objid IN (y.oid, y.typelem, y.typbasetype, y.typnamespace))
             OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id text, schema text)
                         WHERE o.class = d.classid::regclass::text AND o.id = d.objid::text
+                           OR o.class = 'pg_type' AND o.id = d.row_type::text
                            OR d.classid = 'pg_namespace'::regclass AND o.schema = d.objid::text)));
 EXCEPTION WHEN OTHERS THEN
     RAISE WARNING 'pghistory could not follow this DDL: %', SQLERRM

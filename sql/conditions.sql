@@ -186,18 +186,22 @@ CREATE OR REPLACE FUNCTION pghistory._objects_named(trigger_id oid)
 AS $function$
     SELECT COALESCE(jsonb_agg(jsonb_build_object('class', class, 'id', id, 'schema', namespace,
                                                  'name', pghistory._object_text(class, id))), '[]')
-      FROM (SELECT d.refclassid::regclass::text AS class, d.refobjid AS id,
-                   COALESCE((SELECT pronamespace FROM pg_proc
-                              WHERE oid = d.refobjid AND d.refclassid = 'pg_proc'::regclass),
-                            (SELECT typnamespace FROM pg_type
-                              WHERE oid = d.refobjid AND d.refclassid = 'pg_type'::regclass),
-                            (SELECT oprnamespace FROM pg_operator
-                              WHERE oid = d.refobjid AND d.refclassid = 'pg_operator'::regclass),
-                            (SELECT collnamespace FROM pg_collation
-                              WHERE oid = d.refobjid AND d.refclassid = 'pg_collation'::regclass)
+      FROM (SELECT d.class, d.id,
+                   COALESCE((SELECT pronamespace FROM pg_proc WHERE oid = d.id AND d.class = 'pg_proc'),
+                            (SELECT typnamespace FROM pg_type WHERE oid = d.id AND d.class = 'pg_type'),
+                            (SELECT oprnamespace FROM pg_operator WHERE oid = d.id AND d.class = 'pg_operator'),
+                            (SELECT collnamespace FROM pg_collation WHERE oid = d.id AND d.class = 'pg_collation')
                    ) AS namespace
-              FROM pg_depend AS d
-             WHERE d.classid = 'pg_trigger'::regclass AND d.objid = trigger_id) AS o
+              FROM (SELECT refclassid::regclass::text AS class, refobjid AS id
+                      FROM pg_depend
+                     WHERE classid = 'pg_trigger'::regclass AND objid = trigger_id
+                    UNION
+                    -- an attribute of a composite type is recorded as a column of its relation
+                    SELECT 'pg_type', c.reltype
+                      FROM pg_depend AS r JOIN pg_trigger AS t ON t.oid = r.objid
+                           JOIN pg_class AS c ON c.oid = r.refobjid AND c.oid <> t.tgrelid
+                     WHERE r.classid = 'pg_trigger'::regclass AND r.objid = trigger_id
+                       AND r.refclassid = 'pg_class'::regclass) AS d) AS o
      WHERE namespace <> 'pghistory'::regnamespace
 $function$;
 

@@ -283,9 +283,8 @@ AS $function$
 DECLARE
     problem text;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_attribute AS a
-                    WHERE a.attrelid = event_table AND a.attname = 'pgh_id'
-                      AND (a.atthasdef OR a.attidentity <> ''))
+    IF (SELECT NOT a.atthasdef AND a.attidentity = ''
+          FROM pg_attribute AS a WHERE a.attrelid = event_table AND a.attname = 'pgh_id')
     THEN
         RETURN 'its column "pgh_id" does not fill itself';
     END IF;

@@ -173,7 +173,8 @@ BEGIN
     END IF;
     PERFORM pghistory._follow_tables(ARRAY(
         WITH touched AS (
-            SELECT c.classid, c.objid, r.relation, k.relkind = 'p' OR k.relhassubclass AS relation_has_children
+            SELECT c.classid, c.objid, r.relation, k.reltype AS row_type,
+                   k.relkind = 'p' OR k.relhassubclass AS relation_has_children
               FROM pg_event_trigger_ddl_commands() AS c
                    CROSS JOIN LATERAL (
                        SELECT CASE c.classid
@@ -204,6 +205,7 @@ BEGIN
                   AND d.objid IN (y.oid, y.typelem, y.typbasetype, y.typnamespace))
             OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id text, schema text)
                         WHERE o.class = d.classid::regclass::text AND o.id = d.objid::text
+                           OR o.class = 'pg_type' AND o.id = d.row_type::text
                            OR d.classid = 'pg_namespace'::regclass AND o.schema = d.objid::text)));
 EXCEPTION WHEN OTHERS THEN
     RAISE WARNING 'pghistory could not follow this DDL: %', SQLERRM

@@ -21,7 +21,10 @@ BEGIN
     is_well_formed := COALESCE(
         CASE
         WHEN action IN ('save event table', 'save columns', 'save tracker', 'save function') THEN
-            (SELECT c.relkind IN ('r', 'p') AND c.relpersistence <> 't' FROM pg_class AS c WHERE c.oid = event_table)
+            event_table <> "table"
+            AND NOT pghistory._is_event_table("table") AND NOT pghistory._is_tracked(event_table)
+            AND (SELECT c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+                   FROM pg_class AS c WHERE c.oid = event_table)
             AND (SELECT c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
                    FROM pg_class AS c WHERE c.oid = "table")
         ELSE true

@@ -42,6 +42,7 @@ CREATE OR REPLACE FUNCTION pghistory._take_over_state()
 AS $function$
 DECLARE
     this record;
+    grantee text;
 BEGIN
     FOR this IN SELECT c.oid, c.relkind, c.relowner::regrole AS owner, s.relation
                   FROM pghistory._state_relations() AS s JOIN pg_class AS c ON c.oid = s.relation
@@ -52,6 +53,13 @@ BEGIN
            OR EXISTS (SELECT FROM pg_index
                        WHERE indrelid = this.oid AND (indexprs IS NOT NULL OR indpred IS NOT NULL))
            OR EXISTS (SELECT FROM pg_constraint WHERE conrelid = this.oid AND contype NOT IN ('p', 'u', 'f', 'n'))
+           OR EXISTS (SELECT FROM pg_constraint
+                       WHERE contype = 'f' AND this.oid IN (conrelid, confrelid)
+                         AND NOT (conrelid IN (SELECT s.relation FROM pghistory._state_relations() AS s)
+                                  AND confrelid IN (SELECT s.relation FROM pghistory._state_relations() AS s)))
+           OR EXISTS (SELECT FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+                       WHERE a.attrelid = this.oid AND a.attnum > 0 AND NOT a.attisdropped
+                         AND t.typnamespace <> 'pg_catalog'::regnamespace)
            OR EXISTS (SELECT FROM pg_attrdef WHERE adrelid = this.oid)
            OR EXISTS (SELECT FROM pg_policy WHERE polrelid = this.oid)
            OR EXISTS (SELECT FROM pg_inherits WHERE this.oid IN (inhrelid, inhparent))
@@ -65,6 +73,17 @@ BEGIN
         END IF;
         EXECUTE format('ALTER %s %s OWNER TO CURRENT_USER',
                        CASE this.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, this.relation);
+        -- Rights that he gave are not ours; those that we give come next.
+        FOR grantee IN
+            SELECT DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
+              FROM (SELECT relacl FROM pg_class WHERE oid = this.oid
+                    UNION ALL
+                    SELECT attacl FROM pg_attribute WHERE attrelid = this.oid) AS rights(acl)
+                   CROSS JOIN LATERAL aclexplode(rights.acl) AS a
+             WHERE a.grantee <> current_user::regrole
+        LOOP
+            EXECUTE format('REVOKE ALL ON TABLE %s FROM %s', this.relation, grantee);
+        END LOOP;
     END LOOP;
 END
 $function$;

@@ -46,14 +46,6 @@ FOLLOWED = {
         "NEW.name = 'yes' AND NEW.mood = 'sad'",
         ["ALTER TYPE mood RENAME TO temper", "ALTER TYPE temper SET SCHEMA app"],
     ),
-    "a value of an enum": (
-        "NEW.name = 'yes' AND NEW.mood = 'sad'",
-        ["ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'"],
-    ),
-    "an attribute of a composite": (
-        "NEW.name = 'yes' AND (NEW.place).town = 'Rome'",
-        ["ALTER TYPE place RENAME ATTRIBUTE town TO city"],
-    ),
     "a domain": (
         "NEW.name::word = 'yes'",
         ["ALTER DOMAIN word RENAME TO term", "ALTER DOMAIN term SET SCHEMA app"],
@@ -134,6 +126,8 @@ VOID = {
     "a dropped domain": ("NEW.name::gone = 'yes'", "DROP DOMAIN gone"),
     "a dropped schema": ("app.f(NEW.name)", "DROP SCHEMA app CASCADE"),
     "a dropped extension": ("NEW.name::hstore IS NULL", "DROP EXTENSION hstore"),
+    "a renamed value of an enum": ("NEW.mood = 'sad'", "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'"),
+    "a renamed attribute": ("(NEW.place).town = 'Rome'", "ALTER TYPE place RENAME ATTRIBUTE town TO city"),
     "a dropped attribute": ("(NEW.place).town = 'Rome'", "ALTER TYPE place DROP ATTRIBUTE town"),
 }
 
