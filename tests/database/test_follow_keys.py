@@ -266,3 +266,20 @@ def test_leftovers_of_keys_do_not_keep_their_types(follow: Follow, connection: C
         (1, "blue", "blue"),
         (2, None, None),
     ]
+
+
+def test_a_real_foreign_key_that_has_nothing_to_refer_to_is_missed_aloud(connection: Connection) -> None:
+    notices: list[str] = []
+    connection.execute("CREATE TABLE coin (id integer PRIMARY KEY, name text)")
+    track(connection, "coin", obj_fk="cascade")
+    connection.add_notice_handler(lambda diagnostic: notices.append(diagnostic.message_primary or ""))
+    connection.execute("ALTER TABLE coin DROP CONSTRAINT coin_pkey CASCADE")
+    assert any(
+        "events of public.coin have no foreign key to their objects any more" in notice for notice in notices
+    )
+    assert rows(connection, "SELECT problem FROM pghistory.verify()") == [
+        ("foreign key to the object is missing",)
+    ]
+    connection.execute("INSERT INTO coin VALUES (1, 'penny')")
+    connection.execute("ALTER TABLE coin ADD PRIMARY KEY (id)")
+    assert rows(connection, "SELECT problem FROM pghistory.verify()") == []
