@@ -3676,6 +3676,26 @@ BEGIN
 END
 $function$;
 
+-- The real foreign key of events goes where the key went, if it can.
+CREATE FUNCTION pghistory._follow_foreign_key("table" regclass, event_table regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_foreign_key.event_table;
+    IF registered.obj_fk IS NOT NULL THEN
+        PERFORM pghistory._set_foreign_key(event_table, "table", registered.obj_key, registered.obj_fk);
+    END IF;
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'events of % have no foreign key to their objects any more: %', "table", SQLERRM
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'Give the table a key that it can refer to, and call pghistory.refresh().';
+END
+$function$;
+
 -- The columns that name the object follow its key: the one given, or the primary key. A table that loses its
 -- primary key keeps naming its objects by the columns that are still there.
 CREATE FUNCTION pghistory._follow_key("table" regclass, event_table regclass, same_origin boolean)
@@ -3753,6 +3773,9 @@ BEGIN
         'obj_key_numbers', ARRAY(SELECT c.number FROM unnest(wanted) WITH ORDINALITY AS k(field, place)
                                         JOIN pghistory._columns("table") AS c ON c.name = k.field
                                   ORDER BY k.place)));
+    IF fresh THEN
+        PERFORM pghistory._follow_foreign_key("table", event_table);
+    END IF;
 END
 $function$;
 
@@ -3837,26 +3860,6 @@ BEGIN
 END
 $function$;
 
--- The real foreign key of events goes where the key went, if it can.
-CREATE FUNCTION pghistory._follow_foreign_key("table" regclass, event_table regclass)
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-DECLARE
-    registered record;
-BEGIN
-    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_foreign_key.event_table;
-    IF registered.obj_fk IS NOT NULL THEN
-        PERFORM pghistory._set_foreign_key(event_table, "table", registered.obj_key, registered.obj_fk);
-    END IF;
-EXCEPTION WHEN OTHERS THEN
-    RAISE WARNING 'events of % have no foreign key to their objects any more: %', "table", SQLERRM
-        USING ERRCODE = 'object_not_in_prerequisite_state',
-              HINT = 'Give the table a key that it can refer to, and call pghistory.refresh().';
-END
-$function$;
-
 -- Puts back columns of ours that somebody dropped from an event table: writes need them.
 CREATE FUNCTION pghistory._restore_own_columns("table" regclass, event_table regclass, context text)
  RETURNS void
@@ -3904,7 +3907,6 @@ BEGIN
     PERFORM pghistory._follow_trackers("table", event_table, same_origin);
     PERFORM pghistory._follow_columns("table", event_table, same_origin);
     PERFORM pghistory._follow_key("table", event_table, same_origin);
-    PERFORM pghistory._follow_foreign_key("table", event_table);
     PERFORM pghistory._set_append_only(event_table, registered.append_only);
 END
 $function$;
@@ -4695,6 +4697,8 @@ BEGIN
     PERFORM pghistory._follow_table("table");
     IF enable THEN
         PERFORM pghistory._enable_triggers("table");
+        PERFORM pghistory._follow_foreign_key(_repair_table."table", e.event_table)
+           FROM pghistory.event_table AS e WHERE e."table" = _repair_table."table" AND e.obj_fk IS NOT NULL;
         FOR guarded IN SELECT e.event_table FROM pghistory.event_table AS e
                         WHERE e."table" = _repair_table."table" AND e.append_only
         LOOP
@@ -5185,6 +5189,8 @@ BEGIN
                            LEFT JOIN pg_class AS c ON c.oid = e."table"
                 WHERE e."table" IS NOT NULL
                   AND (c.oid IS NULL OR e.origin <> format('%s/%s', s.system_identifier, c.oid)))
+       OR EXISTS (SELECT FROM pghistory.tracker AS t JOIN pghistory.event_table AS e ON e.event_table = t.event_table
+                   WHERE e."table" IS DISTINCT FROM t."table")
     THEN
         PERFORM pghistory._forget_dropped_tables();
         PERFORM pghistory._follow_tables(ARRAY(

@@ -141,6 +141,8 @@ BEGIN
                            LEFT JOIN pg_class AS c ON c.oid = e."table"
                 WHERE e."table" IS NOT NULL
                   AND (c.oid IS NULL OR e.origin <> format('%s/%s', s.system_identifier, c.oid)))
+       OR EXISTS (SELECT FROM pghistory.tracker AS t JOIN pghistory.event_table AS e ON e.event_table = t.event_table
+                   WHERE e."table" IS DISTINCT FROM t."table")
     THEN
         PERFORM pghistory._forget_dropped_tables();
         PERFORM pghistory._follow_tables(ARRAY(

@@ -291,6 +291,26 @@ BEGIN
 END
 $function$;
 
+-- The real foreign key of events goes where the key went, if it can.
+CREATE OR REPLACE FUNCTION pghistory._follow_foreign_key("table" regclass, event_table regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_foreign_key.event_table;
+    IF registered.obj_fk IS NOT NULL THEN
+        PERFORM pghistory._set_foreign_key(event_table, "table", registered.obj_key, registered.obj_fk);
+    END IF;
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'events of % have no foreign key to their objects any more: %', "table", SQLERRM
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'Give the table a key that it can refer to, and call pghistory.refresh().';
+END
+$function$;
+
 -- The columns that name the object follow its key: the one given, or the primary key. A table that loses its
 -- primary key keeps naming its objects by the columns that are still there.
 CREATE OR REPLACE FUNCTION pghistory._follow_key("table" regclass, event_table regclass, same_origin boolean)
@@ -368,6 +388,9 @@ BEGIN
         'obj_key_numbers', ARRAY(SELECT c.number FROM unnest(wanted) WITH ORDINALITY AS k(field, place)
                                         JOIN pghistory._columns("table") AS c ON c.name = k.field
                                   ORDER BY k.place)));
+    IF fresh THEN
+        PERFORM pghistory._follow_foreign_key("table", event_table);
+    END IF;
 END
 $function$;
 
@@ -452,26 +475,6 @@ BEGIN
 END
 $function$;
 
--- The real foreign key of events goes where the key went, if it can.
-CREATE OR REPLACE FUNCTION pghistory._follow_foreign_key("table" regclass, event_table regclass)
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-DECLARE
-    registered record;
-BEGIN
-    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_foreign_key.event_table;
-    IF registered.obj_fk IS NOT NULL THEN
-        PERFORM pghistory._set_foreign_key(event_table, "table", registered.obj_key, registered.obj_fk);
-    END IF;
-EXCEPTION WHEN OTHERS THEN
-    RAISE WARNING 'events of % have no foreign key to their objects any more: %', "table", SQLERRM
-        USING ERRCODE = 'object_not_in_prerequisite_state',
-              HINT = 'Give the table a key that it can refer to, and call pghistory.refresh().';
-END
-$function$;
-
 -- Puts back columns of ours that somebody dropped from an event table: writes need them.
 CREATE OR REPLACE FUNCTION pghistory._restore_own_columns("table" regclass, event_table regclass, context text)
  RETURNS void
@@ -519,7 +522,6 @@ BEGIN
     PERFORM pghistory._follow_trackers("table", event_table, same_origin);
     PERFORM pghistory._follow_columns("table", event_table, same_origin);
     PERFORM pghistory._follow_key("table", event_table, same_origin);
-    PERFORM pghistory._follow_foreign_key("table", event_table);
     PERFORM pghistory._set_append_only(event_table, registered.append_only);
 END
 $function$;

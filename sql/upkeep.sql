@@ -38,6 +38,8 @@ BEGIN
     PERFORM pghistory._follow_table("table");
     IF enable THEN
         PERFORM pghistory._enable_triggers("table");
+        PERFORM pghistory._follow_foreign_key(_repair_table."table", e.event_table)
+           FROM pghistory.event_table AS e WHERE e."table" = _repair_table."table" AND e.obj_fk IS NOT NULL;
         FOR guarded IN SELECT e.event_table FROM pghistory.event_table AS e
                         WHERE e."table" = _repair_table."table" AND e.append_only
         LOOP
