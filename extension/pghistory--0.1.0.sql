@@ -12,6 +12,9 @@
 -- Bodies name tables that are made on first use; a test checks them all once these are there.
 SET LOCAL check_function_bodies TO off;
 
+-- What event triggers would make while this runs would become part of the extension.
+SET LOCAL pghistory.installing TO on;
+
 -- Installed as plain SQL, this must not read names under the caller's path.
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
@@ -5068,6 +5071,7 @@ CREATE FUNCTION pghistory._is_restoring()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT current_setting('application_name') = 'pg_restore'
+        OR current_setting('pghistory.installing', true) = 'on'
         OR NOT EXISTS (SELECT FROM pg_constraint
                         WHERE conrelid = to_regclass('pghistory.tracker') AND conname = 'tracker_event_table_fkey')
 $function$;

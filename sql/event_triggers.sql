@@ -20,6 +20,7 @@ CREATE OR REPLACE FUNCTION pghistory._is_restoring()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT current_setting('application_name') = 'pg_restore'
+        OR current_setting('pghistory.installing', true) = 'on'
         OR NOT EXISTS (SELECT FROM pg_constraint
                         WHERE conrelid = to_regclass('pghistory.tracker') AND conname = 'tracker_event_table_fkey')
 $function$;

@@ -3,6 +3,9 @@
 -- Bodies name tables that are made on first use; a test checks them all once these are there.
 SET LOCAL check_function_bodies TO off;
 
+-- What event triggers would make while this runs would become part of the extension.
+SET LOCAL pghistory.installing TO on;
+
 -- Installed as plain SQL, this must not read names under the caller's path.
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
