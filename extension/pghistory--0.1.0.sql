@@ -12,9 +12,6 @@
 -- Bodies name tables that are made on first use; a test checks them all once these are there.
 SET LOCAL check_function_bodies TO off;
 
--- What event triggers would make while this runs would become part of the extension.
-SET LOCAL pghistory.installing TO on;
-
 -- Installed as plain SQL, this must not read names under the caller's path.
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
@@ -24,6 +21,8 @@ DECLARE
     schema_owner oid := (SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname = 'pghistory');
     this_role oid := (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user);
 BEGIN
+    -- What event triggers would make while this runs would become part of the extension.
+    PERFORM pg_catalog.set_config('pghistory.installing', 'on', true);
     IF schema_owner IS NULL THEN
         CREATE SCHEMA pghistory;
     ELSIF schema_owner <> this_role AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE oid = schema_owner) THEN
