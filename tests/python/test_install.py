@@ -18,6 +18,7 @@ from pyhist.server import Server, find_bindir
 installer = importlib.import_module("pyhist.install")  # under this name the package has the function
 SOURCE: Path = installer._source()
 VERSION: str = installer._version(SOURCE)
+FILES = {"pghistory.control"} | {path.name for path in (SOURCE / "extension").glob("*.sql")}
 
 
 @pytest.fixture
@@ -101,14 +102,14 @@ def test_a_server_whose_settings_are_locked_is_told_which_one_to_set(server_18: 
 def test_make_puts_the_files_into_the_share_folder(share_server: Server) -> None:
     assert "pgxn install" in install(share_server.dsn())
     assert installed(share_server.dsn()) == VERSION
-    assert installed_files(share_server) == {"pghistory.control", f"pghistory--{VERSION}.sql"}
+    assert installed_files(share_server) == FILES
 
 
 def test_without_make_the_files_are_copied(share_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(share_server.folder))
     assert "copied" in install(share_server.dsn())
     assert installed(share_server.dsn()) == VERSION
-    assert installed_files(share_server) == {"pghistory.control", f"pghistory--{VERSION}.sql"}
+    assert installed_files(share_server) == FILES
 
 
 def test_installing_again_changes_nothing(share_server: Server) -> None:
