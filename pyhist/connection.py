@@ -144,6 +144,11 @@ class _CarryingConnection(BaseConnection[Row]):
         return None
 
 
+def _could_not_commit(results: list[PGresult]) -> bool:
+    """Whether a statement failed since it ends its transaction itself (invalid_transaction_termination)."""
+    return bool(results) and results[-1].error_field(pq.DiagnosticField.SQLSTATE) == b"2D000"
+
+
 class _CarryingCursor(BaseCursor[Any, Row]):
     """What is added to a cursor's class."""
 
@@ -165,7 +170,13 @@ class _CarryingCursor(BaseCursor[Any, Row]):
                 settings.enqueue(connection._pipeline)
             return (yield from plain)
         if len(found) == 1 and not found[0].is_copy:
-            return (yield from self._history_together_gen(settings, plain))
+            is_alone = connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
+            results = yield from self._history_together_gen(settings, plain, is_alone=is_alone)
+            if is_alone and _could_not_commit(results):
+                # A procedure that commits may not do so in a pipeline, from PostgreSQL 18 on. What it did
+                # until then was rolled back: it is called once more, alone.
+                return (yield from super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary))
+            return results
         if self._history_is_simple(pgq, prepare, binary):
             return (yield from self._history_script_gen(settings, pgq, found))
         return (yield from plain)  # which the server refuses
@@ -178,7 +189,9 @@ class _CarryingCursor(BaseCursor[Any, Row]):
             prepared_name or (self.format if binary is None else binary) or (pgq.params and not merges)
         )
 
-    def _history_together_gen(self, settings: _Settings, plain: PQGen[Any]) -> PQGen[list[PGresult]]:
+    def _history_together_gen(
+        self, settings: _Settings, plain: PQGen[Any], *, is_alone: bool
+    ) -> PQGen[list[PGresult]]:
         """Sends the settings and, with them, what psycopg would send; psycopg looks at the results."""
         connection, pgconn = self._conn, self._pgconn
         pipeline = psycopg.Pipeline(connection)
@@ -203,6 +216,8 @@ class _CarryingCursor(BaseCursor[Any, Row]):
             received[-1] += yield from _leave_pipeline(pgconn)
         except psycopg.Error as error:
             failure = error
+        if is_alone and not failure and _could_not_commit(received[-1]):
+            return received[-1]
         for queued, results in zip(pipeline.result_queue, received, strict=False):
             if results:
                 pipeline._process_results(queued, results)

@@ -242,7 +242,9 @@ def test_a_procedure_that_commits_still_can(open_connection: Any, probe: Probe) 
     with pyhist.context(user=1):
         connection.execute("CALL work()")
     # A context lasts for a transaction, and only a session could carry it into the second: to others as well.
-    assert probe.seen() == [(1, {"user": 1}), (2, None)]
+    # From PostgreSQL 18 on, such a procedure cannot be called with anything in front.
+    first = {"user": 1} if connection.info.server_version < 180000 else None
+    assert probe.seen() == [(1, first), (2, None)]
 
 
 @pytest.mark.parametrize(
