@@ -164,6 +164,27 @@ AS $function$
     SELECT conrelid::regclass FROM follower
 $function$;
 
+-- The foreign keys that point at a table: from which table, its columns, and those that they point at. Copies that
+-- PostgreSQL makes for partitions are left out.
+CREATE OR REPLACE FUNCTION pghistory._foreign_keys_to(
+    "table" regclass, OUT referring regclass, OUT columns name[], OUT referred name[], OUT delete_action "char")
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT c.conrelid::regclass,
+           ARRAY(SELECT a.attname FROM unnest(c.conkey) WITH ORDINALITY AS k(number, position)
+                                       JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = k.number
+                  ORDER BY k.position),
+           ARRAY(SELECT a.attname FROM unnest(c.confkey) WITH ORDINALITY AS k(number, position)
+                                       JOIN pg_attribute AS a ON a.attrelid = c.confrelid AND a.attnum = k.number
+                  ORDER BY k.position),
+           c.confdeltype
+      FROM pg_constraint AS c
+     WHERE c.confrelid = "table" AND c.contype = 'f' AND c.conparentid = 0
+$function$;
+
 -- Has the table AFTER ROW triggers other than ours and those of foreign keys?
 CREATE OR REPLACE FUNCTION pghistory._has_row_triggers("table" regclass)
  RETURNS boolean

@@ -244,6 +244,32 @@ AS $function$
            END
 $function$;
 
+-- The context of an event, for whoever knows the event: what is known of the whole context, and the session of the
+-- transaction that wrote it.
+CREATE OR REPLACE FUNCTION pghistory._context_of_event(context_id uuid, xid xid8)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pghistory.context_part AS p
+                    WHERE p.id = context_id AND p.xid = _context_of_event.xid)
+       OR NOT pghistory._has_state()
+    THEN
+        RETURN NULL;
+    END IF;
+    RETURN (
+        SELECT c.metadata || COALESCE(
+                   (SELECT jsonb_build_object('session', p.session) FROM pghistory.context_part AS p
+                     WHERE p.id = context_id AND p.xid = _context_of_event.xid AND p.session IS NOT NULL
+                     ORDER BY p.part LIMIT 1),
+                   '{}')
+          FROM pghistory.context AS c WHERE c.id = context_id);
+END
+$function$;
+
 -- Metadata must be an object; null is none.
 CREATE OR REPLACE FUNCTION pghistory._checked_metadata(metadata jsonb)
  RETURNS jsonb

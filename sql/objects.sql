@@ -41,3 +41,50 @@ AS $function$
                       ' AND ' ORDER BY c.number)
       FROM jsonb_each_text(identity) AS i JOIN pghistory._columns("table") AS c ON c.name = i.key
 $function$;
+
+-- The same for an event: the condition that it, called by the alias, is about the object.
+CREATE OR REPLACE FUNCTION pghistory._event_identity_text(
+    event_table regclass, obj_key name[], obj text, alias text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT string_agg(format('%s.%I %s %L::%s', alias, a.attname, pghistory._equality_operator(a.atttypid), i.value,
+                             format_type((pghistory._base_type(a.atttypid, -1)).type_id, -1)),
+                      ' AND ' ORDER BY k.position)
+      FROM jsonb_each_text(pghistory._object_identity(obj_key, obj)) AS i
+           JOIN unnest(obj_key, pghistory._object_columns(obj_key)) WITH ORDINALITY AS k(field, held, position)
+             ON k.field = i.key
+           JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.held
+$function$;
+
+-- The SQL expression for a value as JSON. Where a cast to json that somebody made would do it, its text is taken.
+CREATE OR REPLACE FUNCTION pghistory._json_text(type_id oid, expression text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN pghistory._is_harmless_as_json(type_id) THEN format('to_jsonb(%s)', expression)
+                ELSE format('CASE WHEN %1$s IS NOT NULL THEN to_jsonb(format(''%%s'', %1$s)) END', expression) END
+$function$;
+
+-- The SQL expression for the key of an event's object as text.
+CREATE OR REPLACE FUNCTION pghistory._key_text(relation regclass, columns name[], obj_key name[], alias text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE cardinality(obj_key)
+           WHEN 0 THEN 'NULL::text'
+           WHEN 1 THEN format('CASE WHEN %1$s.%2$I IS NOT NULL THEN format(''%%s'', %1$s.%2$I) END', alias, columns[1])
+           ELSE (SELECT format('(SELECT jsonb_object_agg(k.name, k.value) FROM (VALUES %s) AS k(name, value))::text',
+                               string_agg(format('(%L, %s)', k.field,
+                                                 pghistory._json_text(a.atttypid, format('%s.%I', alias, a.attname))),
+                                          ', ' ORDER BY k.position))
+                   FROM unnest(obj_key, columns) WITH ORDINALITY AS k(field, held, position)
+                        JOIN pg_attribute AS a ON a.attrelid = relation AND a.attname = k.held)
+           END
+$function$;

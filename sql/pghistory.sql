@@ -26,6 +26,9 @@
 \ir objects.sql
 \ir create_event.sql
 
+-- looking and going back
+\ir events.sql
+
 -- upkeep
 \ir upkeep.sql
 \ir event_triggers.sql

@@ -25,13 +25,14 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._last_event, pghistory._missing_value,
     pghistory._base_type, pghistory._event_type, pghistory._holds, pghistory._primary_key,
-    pghistory._key_followers, pghistory._has_row_triggers, pghistory._may_not_fit, pghistory._is_indexable,
-    pghistory._has_index, pghistory._row_level_reason, pghistory._partition_tree, pghistory._partition_root,
-    pghistory._equality_operator, pghistory._origin
+    pghistory._key_followers, pghistory._foreign_keys_to, pghistory._has_row_triggers, pghistory._may_not_fit,
+    pghistory._is_indexable, pghistory._has_index, pghistory._row_level_reason, pghistory._partition_tree,
+    pghistory._partition_root, pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- trust.sql
-    pghistory._is_trusted, pghistory._may_rewrite, pghistory._is_harmless_type, pghistory._is_harmless_cast
+    pghistory._is_trusted, pghistory._may_rewrite, pghistory._is_harmless_type, pghistory._is_harmless_cast,
+    pghistory._is_harmless_as_json
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- names.sql
@@ -48,7 +49,7 @@ GRANT EXECUTE ON FUNCTION  -- state.sql
 GRANT EXECUTE ON FUNCTION  -- context.sql
     pghistory._read_context, pghistory._capturing, pghistory._session_facts, pghistory._attach_context,
     pghistory._context_id, pghistory._read_inline_context, pghistory._inline_context_id, pghistory._inline_context,
-    pghistory._checked_metadata
+    pghistory._context_of_event, pghistory._checked_metadata
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- requests.sql
@@ -94,8 +95,8 @@ GRANT EXECUTE ON FUNCTION  -- triggers.sql
 GRANT EXECUTE ON FUNCTION  -- follow.sql
     pghistory._mark_kept, pghistory._keep_dropped, pghistory._set_aside, pghistory._ensure_column,
     pghistory._retype_column, pghistory._rename_columns, pghistory._current_names, pghistory._follow_columns,
-    pghistory._fill_key, pghistory._follow_key, pghistory._condition_renames, pghistory._column_numbers,
-    pghistory._follow_trackers, pghistory._follow_foreign_key, pghistory._restore_own_columns,
+    pghistory._fill_key, pghistory._follow_foreign_key, pghistory._follow_key, pghistory._condition_renames,
+    pghistory._column_numbers, pghistory._follow_trackers, pghistory._restore_own_columns,
     pghistory._follow_event_table, pghistory._follow_registry, pghistory._follow_table
     TO PUBLIC;
 
@@ -106,11 +107,18 @@ GRANT EXECUTE ON FUNCTION  -- track.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- objects.sql
-    pghistory._object_identity, pghistory._identity_text
+    pghistory._object_identity, pghistory._identity_text, pghistory._event_identity_text, pghistory._json_text,
+    pghistory._key_text
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- create_event.sql
     pghistory._table_with_label
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- events.sql
+    pghistory._data_text, pghistory._previous_value_text, pghistory._diff_text, pghistory._has_moves,
+    pghistory._same_object_text, pghistory._qualified, pghistory._previous_event_text, pghistory._events_query,
+    pghistory._events_condition, pghistory._run_events, pghistory._values_of_object, pghistory._referring_condition
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- upkeep.sql

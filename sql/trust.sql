@@ -81,3 +81,30 @@ AS $function$
                        JOIN pg_roles AS r ON r.oid = p.proowner
             WHERE NOT r.rolsuper)
 $function$;
+
+-- Does to_jsonb() of values of this type run nobody's code but PostgreSQL's and superusers'? It looks for casts to json.
+CREATE OR REPLACE FUNCTION pghistory._is_harmless_as_json(type_id oid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    base_id CONSTANT oid := (pghistory._base_type(type_id, -1)).type_id;
+    this pg_type;
+BEGIN
+    SELECT * INTO this FROM pg_type WHERE oid = base_id;
+    RETURN CASE
+           WHEN this.typcategory = 'A' AND this.typelem <> 0 THEN pghistory._is_harmless_as_json(this.typelem)
+           WHEN this.typtype = 'c' THEN
+                NOT EXISTS (SELECT FROM pg_attribute
+                             WHERE attrelid = this.typrelid AND attnum > 0 AND NOT attisdropped
+                               AND NOT pghistory._is_harmless_as_json(atttypid))
+           ELSE NOT EXISTS (SELECT FROM pg_cast AS c
+                                        JOIN pg_proc AS p ON p.oid = c.castfunc
+                                        JOIN pg_roles AS r ON r.oid = p.proowner
+                             WHERE c.castsource = base_id AND c.casttarget IN ('json'::regtype, 'jsonb'::regtype)
+                               AND NOT r.rolsuper)
+           END;
+END
+$function$;

@@ -1,0 +1,6095 @@
+-- Built from sql/ by make build: not to be edited by hand.
+\echo Use "ALTER EXTENSION pghistory UPDATE" to load this file. \quit
+-- What released versions had and this one has no more, for the upgrade scripts:
+-- DROP FUNCTION IF EXISTS pghistory._name(argument types);
+-- pghistory: the history of rows, kept inside PostgreSQL.
+--
+-- The table of contents. `make build` puts these files together as the script that CREATE EXTENSION runs;
+-- `psql -1 -f sql/pghistory.sql` installs the same without CREATE EXTENSION. A file calls only what
+-- stands above it.
+
+-- the ground
+-- The schema. It is no member of the extension, so that what people keep in it outlives DROP EXTENSION.
+
+-- Bodies name tables that are made on first use; a test checks them all once these are there.
+SET LOCAL check_function_bodies TO off;
+
+-- Installed as plain SQL, this must not read names under the caller's path.
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
+DO $schema$
+DECLARE
+    creator pg_catalog.regrole;
+    schema_owner oid := (SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname = 'pghistory');
+    this_role oid := (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user);
+BEGIN
+    -- What event triggers would make while this runs would become part of the extension.
+    PERFORM pg_catalog.set_config('pghistory.installing', 'on', true);
+    IF schema_owner IS NULL THEN
+        CREATE SCHEMA pghistory;
+    ELSIF schema_owner <> this_role AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE oid = schema_owner) THEN
+        -- The owner of a schema can put functions beside ours that would be called in their place. An empty schema,
+        -- as a restore makes it, can be taken over; one that holds something may have been prepared for us.
+        IF EXISTS (SELECT FROM pg_catalog.pg_depend
+                   WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+                     AND refobjid = 'pghistory'::pg_catalog.regnamespace
+                     AND classid <> 'pg_catalog.pg_extension'::pg_catalog.regclass)
+        THEN
+            RAISE EXCEPTION 'schema "pghistory" belongs to role "%" and is not empty',
+                    schema_owner::pg_catalog.regrole
+                USING ERRCODE = 'insufficient_privilege',
+                      HINT = 'Look at what it holds; then let its owner install, or take it: '
+                             'ALTER SCHEMA pghistory OWNER TO CURRENT_USER.';
+        END IF;
+        ALTER SCHEMA pghistory OWNER TO CURRENT_USER;
+    END IF;
+    -- Whoever could create functions here could put them in the place of ours.
+    FOR creator IN
+        SELECT a.grantee
+          FROM pg_catalog.pg_namespace AS n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS a
+         WHERE n.nspname = 'pghistory' AND a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE CREATE ON SCHEMA pghistory FROM %s',
+                                  CASE WHEN creator = 0::pg_catalog.oid::pg_catalog.regrole THEN 'PUBLIC'
+                                       ELSE creator::pg_catalog.text END);
+    END LOOP;
+    IF EXISTS (SELECT FROM pg_catalog.pg_namespace AS n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS a
+                WHERE n.nspname = 'pghistory' AND a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner
+                  AND a.grantee <> this_role)
+    THEN
+        RAISE EXCEPTION 'other roles may create objects in schema "pghistory"'
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Let the schema''s owner take that from them: REVOKE CREATE ON SCHEMA pghistory FROM ...';
+    END IF;
+END
+$schema$;
+
+COMMENT ON SCHEMA pghistory IS 'The history of rows: see pghistory.track().';
+-- What PostgreSQL's catalogs say. Nothing else reads them for tables, columns, keys and triggers.
+
+CREATE OR REPLACE FUNCTION pghistory._table_name("table" regclass)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT format('%I.%I', n.nspname, c.relname)
+          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE c.oid = "table");
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._owner("table" regclass)
+ RETURNS regrole
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT relowner::regrole FROM pg_class WHERE oid = "table");
+END
+$function$;
+
+-- The columns that hold values, in the table's order. A virtual generated column has none of its own.
+CREATE OR REPLACE FUNCTION pghistory._columns(
+    "table" regclass,
+    OUT number smallint,
+    OUT name name,
+    OUT type_id oid,
+    OUT type_modifier integer,
+    OUT collation_id oid,
+    OUT storage "char",
+    OUT compression "char",
+    OUT fixed_size boolean)
+ RETURNS SETOF record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT attnum, attname, atttypid, atttypmod, attcollation, attstorage, attcompression, attlen > 0
+      FROM pg_attribute
+     WHERE attrelid = "table" AND attnum > 0 AND NOT attisdropped AND attgenerated <> 'v'
+     ORDER BY attnum;
+END
+$function$;
+
+-- The last event of an event table, as its sequence knows it: a query would be planned, and what others made to be
+-- evaluated in planning would be. Null where there is no sequence of its own.
+CREATE OR REPLACE FUNCTION pghistory._last_event(event_table regclass)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    sequence regclass := pg_get_serial_sequence(pghistory._table_name(event_table), 'pgh_id');
+BEGIN
+    RETURN CASE WHEN sequence IS NOT NULL THEN COALESCE(pg_sequence_last_value(sequence), 0) END;
+END
+$function$;
+
+-- The value of a column that was added with a constant default, in the rows that were there.
+CREATE OR REPLACE FUNCTION pghistory._missing_value("table" regclass, number smallint)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT (attmissingval::text::text[])[1]
+      FROM pg_attribute
+     WHERE attrelid = "table" AND attnum = number AND atthasmissing
+$function$;
+
+-- What a domain is made of, and whether it refuses null; any other type is made of itself.
+CREATE OR REPLACE FUNCTION pghistory._base_type(
+    INOUT type_id oid, INOUT type_modifier integer, OUT refuses_null boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this pg_type;
+BEGIN
+    refuses_null := false;
+    LOOP
+        SELECT * INTO this FROM pg_type WHERE oid = type_id;
+        EXIT WHEN this.typtype IS DISTINCT FROM 'd';
+        refuses_null := refuses_null OR this.typnotnull;
+        type_id := this.typbasetype;
+        type_modifier := this.typtypmod;
+    END LOOP;
+END
+$function$;
+
+-- A type as a column of an event table has it: a domain that refuses null would refuse events that lack the column,
+-- so that its base type stands in for it.
+CREATE OR REPLACE FUNCTION pghistory._event_type(INOUT type_id oid, INOUT type_modifier integer)
+ RETURNS record
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN b.refuses_null THEN b.type_id ELSE _event_type.type_id END,
+           CASE WHEN b.refuses_null THEN b.type_modifier ELSE _event_type.type_modifier END
+      FROM pghistory._base_type(type_id, type_modifier) AS b
+$function$;
+
+-- Has the table a column of this name that holds values of this type as they are? One of a domain's base type does.
+CREATE OR REPLACE FUNCTION pghistory._holds(
+    "table" regclass, field name, type_id oid, type_modifier integer, collation_id oid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT EXISTS (
+        SELECT FROM pg_attribute AS a
+                    CROSS JOIN LATERAL pghistory._base_type(_holds.type_id, _holds.type_modifier) AS b
+         WHERE a.attrelid = "table" AND a.attname = field AND NOT a.attisdropped AND a.attcollation = collation_id
+           AND (a.atttypid = _holds.type_id AND a.atttypmod IN (_holds.type_modifier, -1)
+                OR a.atttypid = b.type_id AND a.atttypmod IN (b.type_modifier, -1)))
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._primary_key("table" regclass)
+ RETURNS name[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT array_agg(a.attname ORDER BY k.position)
+      FROM pg_index AS i
+           CROSS JOIN unnest(i.indkey::smallint[]) WITH ORDINALITY AS k(number, position)
+           JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number
+     WHERE i.indrelid = "table" AND i.indisprimary AND k.position <= i.indnkeyatts
+$function$;
+
+-- The tables that are written to when a row of this one changes its key: those whose foreign keys point at it,
+-- and so on.
+CREATE OR REPLACE FUNCTION pghistory._key_followers("table" regclass)
+ RETURNS SETOF regclass
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    WITH RECURSIVE follower AS (
+        SELECT conrelid
+          FROM pg_constraint
+         WHERE confrelid = "table" AND contype = 'f' AND confupdtype IN ('c', 'n', 'd')
+        UNION
+        SELECT c.conrelid
+          FROM follower AS f
+               JOIN pg_constraint AS c
+                 ON c.confrelid = f.conrelid AND c.contype = 'f' AND c.confupdtype IN ('c', 'n', 'd')
+    )
+    SELECT conrelid::regclass FROM follower
+$function$;
+
+-- The foreign keys that point at a table: from which table, its columns, and those that they point at. Copies that
+-- PostgreSQL makes for partitions are left out.
+CREATE OR REPLACE FUNCTION pghistory._foreign_keys_to(
+    "table" regclass, OUT referring regclass, OUT columns name[], OUT referred name[], OUT delete_action "char")
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT c.conrelid::regclass,
+           ARRAY(SELECT a.attname FROM unnest(c.conkey) WITH ORDINALITY AS k(number, position)
+                                       JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = k.number
+                  ORDER BY k.position),
+           ARRAY(SELECT a.attname FROM unnest(c.confkey) WITH ORDINALITY AS k(number, position)
+                                       JOIN pg_attribute AS a ON a.attrelid = c.confrelid AND a.attnum = k.number
+                  ORDER BY k.position),
+           c.confdeltype
+      FROM pg_constraint AS c
+     WHERE c.confrelid = "table" AND c.contype = 'f' AND c.conparentid = 0
+$function$;
+
+-- Has the table AFTER ROW triggers other than ours and those of foreign keys?
+CREATE OR REPLACE FUNCTION pghistory._has_row_triggers("table" regclass)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT EXISTS (
+            SELECT FROM pg_trigger
+             WHERE tgrelid = "table" AND NOT tgisinternal
+               AND tgtype & 1 = 1   -- for each row
+               AND tgtype & 66 = 0  -- neither before nor instead of
+               AND NOT starts_with(tgname, '!pghistory ') AND NOT starts_with(tgname, '! pghistory ')));
+END
+$function$;
+
+-- Could an event, which is wider than its row, be too wide for a page though the row was not? A value that is
+-- stored elsewhere still takes its pointer's 18 bytes.
+CREATE OR REPLACE FUNCTION pghistory._may_not_fit("table" regclass)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT COALESCE(sum(CASE WHEN attlen > 0 THEN attlen + 3 ELSE 18 END), 0) + 200
+               > current_setting('block_size')::integer
+          FROM pg_attribute
+         WHERE attrelid = "table" AND attnum > 0 AND NOT attisdropped);
+END
+$function$;
+
+-- Can values of the type be kept in an index of this method ("btree", "hash")? Arrays and rows can
+-- if what is in them can.
+CREATE OR REPLACE FUNCTION pghistory._is_indexable(type_id oid, method name)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this pg_type;
+BEGIN
+    SELECT * INTO this FROM pg_type WHERE oid = (pghistory._base_type(type_id, -1)).type_id;
+    IF this.typcategory = 'A' AND this.typelem <> 0 THEN
+        RETURN pghistory._is_indexable(this.typelem, method);
+    ELSIF this.typtype = 'c' THEN
+        RETURN NOT EXISTS (SELECT FROM pg_attribute
+                            WHERE attrelid = this.typrelid AND attnum > 0 AND NOT attisdropped
+                              AND NOT pghistory._is_indexable(atttypid, method));
+    END IF;
+    RETURN EXISTS (
+        SELECT FROM pg_opclass AS c JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = method
+         WHERE c.opcdefault
+           AND (c.opcintype = this.oid
+                OR this.typtype = 'e' AND c.opcintype = 'anyenum'::regtype
+                OR this.typtype IN ('r', 'm') AND c.opcintype IN ('anyrange'::regtype, 'anymultirange'::regtype)
+                OR EXISTS (SELECT FROM pg_cast
+                            WHERE castsource = this.oid AND casttarget = c.opcintype
+                              AND castmethod = 'b' AND castcontext = 'i')));
+END
+$function$;
+
+-- Is there a btree index on these columns already? Then their values fit one.
+CREATE OR REPLACE FUNCTION pghistory._has_index("table" regclass, fields name[])
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT EXISTS (
+        SELECT FROM pg_index AS i
+                    JOIN pg_class AS c ON c.oid = i.indexrelid
+                    JOIN pg_am AS m ON m.oid = c.relam AND m.amname = 'btree'
+         WHERE i.indrelid = "table" AND i.indpred IS NULL
+           AND fields <@ ARRAY(SELECT a.attname FROM pg_attribute AS a
+                                WHERE a.attrelid = "table" AND a.attnum = ANY (i.indkey::smallint[])))
+$function$;
+
+-- Why statement-level triggers would miss or misorder what happens to the table, or null when they would not.
+CREATE OR REPLACE FUNCTION pghistory._row_level_reason("table" regclass, operation text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT CASE
+               WHEN c.relkind = 'p' THEN 'it is partitioned'
+               WHEN c.relispartition THEN 'it is a partition'
+               WHEN c.relkind = 'f' THEN 'it is a foreign table'
+               WHEN EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid) THEN 'other tables inherit from it'
+               WHEN EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid) THEN 'it inherits from another table'
+               WHEN pghistory._may_not_fit(c.oid)
+               THEN 'one row too wide for an event would take the others'' values along'
+               WHEN pghistory._has_row_triggers(c.oid)
+               THEN 'it has AFTER ROW triggers of its own, which may write to it'
+               WHEN operation = 'update' AND EXISTS (
+                    SELECT FROM pghistory._key_followers(c.oid) AS follower
+                     WHERE follower = c.oid OR pghistory._has_row_triggers(follower))
+               THEN 'a change of its key may come back to it through foreign keys'
+               END
+          FROM pg_class AS c
+         WHERE c.oid = "table");
+END
+$function$;
+
+-- The table and its partitions, theirs too.
+CREATE OR REPLACE FUNCTION pghistory._partition_tree("table" regclass)
+ RETURNS TABLE(relation regclass, is_leaf boolean)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT relid, isleaf FROM pg_partition_tree("table")
+     UNION
+    SELECT "table", c.relkind <> 'p' FROM pg_class AS c WHERE c.oid = "table";
+END
+$function$;
+
+-- The topmost partitioned table above a partition; any other table is its own.
+CREATE OR REPLACE FUNCTION pghistory._partition_root("table" regclass)
+ RETURNS regclass
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT COALESCE(pg_partition_root("table"), "table"));
+END
+$function$;
+
+-- The type's own equality, qualified, so that it means the same under every search_path.
+CREATE OR REPLACE FUNCTION pghistory._equality_operator(type_id oid)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    base_id CONSTANT oid := (pghistory._base_type(type_id, -1)).type_id;
+    operator text;
+BEGIN
+    SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+      INTO operator
+      FROM pg_opclass AS c
+           JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree'
+           JOIN pg_amop AS p ON p.amopfamily = c.opcfamily AND p.amopstrategy = 3
+                            AND p.amoplefttype = c.opcintype AND p.amoprighttype = c.opcintype
+           JOIN pg_operator AS o ON o.oid = p.amopopr
+           JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+     WHERE c.opcintype = base_id AND c.opcdefault;
+    RETURN COALESCE(operator, 'OPERATOR(pg_catalog.=)');
+END
+$function$;
+
+-- The server and the table that attribute numbers in the registry belong to: a restored table has others.
+CREATE OR REPLACE FUNCTION pghistory._origin("table" regclass)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT format('%s/%s', system_identifier, "table"::oid) FROM pg_control_system()
+$function$;
+-- Whose code would run? Rewriting an event table evaluates casts, checks and generated columns that its owner chose,
+-- and what he chose can do anything that the current user can, whatever role it is switched to: it may change
+-- settings under the feet of its caller. So where the current user is not the owner, only PostgreSQL's own code and
+-- that of superusers is evaluated; what needs more is left to the owner, or done without.
+
+-- Is the table the current user's own, or a superuser's?
+CREATE OR REPLACE FUNCTION pghistory._is_trusted("table" regclass)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT rolname = current_user OR rolsuper FROM pg_roles WHERE oid = pghistory._owner("table")
+$function$;
+
+-- May the event table be rewritten and read by the current user? Planning a query evaluates what is constant in index
+-- expressions and in the checks of children, too.
+CREATE OR REPLACE FUNCTION pghistory._may_rewrite("table" regclass)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT pghistory._is_trusted("table")
+        OR (SELECT relkind = 'r' AND NOT relispartition FROM pg_class WHERE oid = "table")
+           AND NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = "table" AND contype IN ('c', 'x'))
+           AND NOT EXISTS (SELECT FROM pg_attribute
+                            WHERE attrelid = "table" AND attgenerated <> '' AND NOT attisdropped)
+           AND NOT EXISTS (SELECT FROM pg_index
+                            WHERE indrelid = "table"
+                              AND (indexprs IS NOT NULL OR indpred::text ~ '[{](?!VAR |NULLTEST )'))
+           AND NOT EXISTS (SELECT FROM pg_statistic_ext WHERE stxrelid = "table" AND stxexprs IS NOT NULL)
+           AND NOT EXISTS (SELECT FROM pg_inherits WHERE "table" IN (inhrelid, inhparent))
+$function$;
+
+-- Do reading and writing values of this type run nobody's code but PostgreSQL's and superusers'? Base types are made
+-- by superusers only; a domain may have checks.
+CREATE OR REPLACE FUNCTION pghistory._is_harmless_type(type_id oid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this pg_type;
+BEGIN
+    SELECT * INTO this FROM pg_type WHERE oid = type_id;
+    RETURN CASE
+           WHEN this.typcategory = 'A' AND this.typelem <> 0 THEN pghistory._is_harmless_type(this.typelem)
+           WHEN this.typtype IN ('b', 'e', 'r', 'm') THEN true
+           WHEN this.typtype = 'd' THEN
+                pghistory._is_harmless_type(this.typbasetype)
+                AND NOT EXISTS (SELECT FROM pg_constraint WHERE contypid = type_id AND contype = 'c')
+           WHEN this.typtype = 'c' THEN
+                NOT EXISTS (SELECT FROM pg_attribute
+                             WHERE attrelid = this.typrelid AND attnum > 0 AND NOT attisdropped
+                               AND NOT pghistory._is_harmless_type(atttypid))
+           ELSE false
+           END;
+END
+$function$;
+
+-- Does casting from the one type to the other?
+CREATE OR REPLACE FUNCTION pghistory._is_harmless_cast(from_type oid, to_type oid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    WITH made_of(from_id, to_id) AS (
+        SELECT (pghistory._base_type(from_type, -1)).type_id, (pghistory._base_type(to_type, -1)).type_id
+    )
+    SELECT pghistory._is_harmless_type(from_type) AND pghistory._is_harmless_type(to_type)
+       AND NOT EXISTS (
+           SELECT FROM made_of AS m
+                       JOIN pg_type AS f ON f.oid = m.from_id
+                       JOIN pg_type AS t ON t.oid = m.to_id
+                       JOIN pg_cast AS c ON c.castsource IN (from_type, f.oid, f.typelem)
+                                        AND c.casttarget IN (to_type, t.oid, t.typelem)
+                       JOIN pg_proc AS p ON p.oid = c.castfunc
+                       JOIN pg_roles AS r ON r.oid = p.proowner
+            WHERE NOT r.rolsuper)
+$function$;
+
+-- Does to_jsonb() of values of this type run nobody's code but PostgreSQL's and superusers'? It looks for casts to json.
+CREATE OR REPLACE FUNCTION pghistory._is_harmless_as_json(type_id oid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    base_id CONSTANT oid := (pghistory._base_type(type_id, -1)).type_id;
+    this pg_type;
+BEGIN
+    SELECT * INTO this FROM pg_type WHERE oid = base_id;
+    RETURN CASE
+           WHEN this.typcategory = 'A' AND this.typelem <> 0 THEN pghistory._is_harmless_as_json(this.typelem)
+           WHEN this.typtype = 'c' THEN
+                NOT EXISTS (SELECT FROM pg_attribute
+                             WHERE attrelid = this.typrelid AND attnum > 0 AND NOT attisdropped
+                               AND NOT pghistory._is_harmless_as_json(atttypid))
+           ELSE NOT EXISTS (SELECT FROM pg_cast AS c
+                                        JOIN pg_proc AS p ON p.oid = c.castfunc
+                                        JOIN pg_roles AS r ON r.oid = p.proowner
+                             WHERE c.castsource = base_id AND c.casttarget IN ('json'::regtype, 'jsonb'::regtype)
+                               AND NOT r.rolsuper)
+           END;
+END
+$function$;
+-- The names we give to things.
+
+-- A name that fits: what is too long loses its end to a digest of the whole, so that no two become one.
+CREATE OR REPLACE FUNCTION pghistory._fitting_name(stem text, suffix text DEFAULT '')
+ RETURNS name
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    name_limit CONSTANT integer := 63;
+    ending text := '_' || left(md5(stem || suffix), 8) || suffix;
+    head text := left(stem, name_limit);
+BEGIN
+    IF octet_length(stem || suffix) <= name_limit THEN
+        RETURN stem || suffix;
+    END IF;
+    WHILE octet_length(head || ending) > name_limit AND head <> '' LOOP
+        head := left(head, -1);
+    END LOOP;
+    RETURN head || ending;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._event_table_name("table" regclass, fields name[], exclude name[])
+ RETURNS name
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT pghistory._fitting_name(
+               CASE
+               WHEN fields = '{}' THEN format('%s_meta', relname)
+               WHEN fields IS NOT NULL THEN format('%s_%s', relname, array_to_string(fields, '_'))
+               WHEN exclude IS NOT NULL THEN format('%s_without_%s', relname, array_to_string(exclude, '_'))
+               ELSE relname::text
+               END,
+               '_event')
+      FROM pg_class
+     WHERE oid = "table"
+$function$;
+
+-- The columns of an event table that name the object.
+CREATE OR REPLACE FUNCTION pghistory._object_columns(obj_key name[])
+ RETURNS name[]
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE
+           WHEN cardinality(obj_key) = 1 THEN ARRAY['pgh_obj_id']::name[]
+           ELSE ARRAY(SELECT pghistory._fitting_name('pgh_obj_' || field)
+                        FROM unnest(obj_key) WITH ORDINALITY AS k(field, position) ORDER BY position)
+           END
+$function$;
+
+-- The columns beside them that hold the object's other key when an update changed it, and are null otherwise.
+CREATE OR REPLACE FUNCTION pghistory._other_key_columns(obj_key name[])
+ RETURNS name[]
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE
+           WHEN cardinality(obj_key) = 1 THEN ARRAY['pgh_other_id']::name[]
+           ELSE ARRAY(SELECT pghistory._fitting_name('pgh_other_' || field)
+                        FROM unnest(obj_key) WITH ORDINALITY AS k(field, position) ORDER BY position)
+           END
+$function$;
+
+-- Is this a name that only event tables have?
+CREATE OR REPLACE FUNCTION pghistory._is_reserved_name(field name)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT field IN ('pgh_id', 'pgh_created_at', 'pgh_label', 'pgh_operation', 'pgh_xid', 'pgh_context_id',
+                     'pgh_context', 'pgh_row')
+        OR starts_with(field, 'pgh_obj_') OR starts_with(field, 'pgh_other_')
+$function$;
+
+-- The function that writes to an event table when rows of the tracked table meet the operation,
+-- and its trigger's name.
+CREATE OR REPLACE FUNCTION pghistory._trigger_function_name(event_table regclass, operation text, level text)
+ RETURNS name
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT pghistory._fitting_name(relname, format('_%s_%s', operation, level))
+          FROM pg_class WHERE oid = event_table);
+END
+$function$;
+
+-- Triggers fire in the order of their names. Ours come first: a trigger that writes to its own table again would
+-- otherwise make the second change look older than the first. The one that notes the writer comes before.
+CREATE OR REPLACE FUNCTION pghistory._trigger_name(
+    "table" regclass, event_table regclass, operation text, level text, notes_writer boolean DEFAULT false)
+ RETURNS name
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT pghistory._fitting_name(
+                   concat(CASE WHEN notes_writer THEN '! pghistory writer ' ELSE '!pghistory ' END,
+                          CASE WHEN e.relnamespace <> t.relnamespace THEN e.relnamespace::regnamespace || '.' END,
+                          e.relname),
+                   format(' %s %s', operation, level))
+          FROM pg_class AS e, pg_class AS t
+         WHERE e.oid = event_table AND t.oid = "table");
+END
+$function$;
+
+-- A column of OLD or NEW as PL/pgSQL reads it: some words that SQL leaves bare are its own.
+CREATE OR REPLACE FUNCTION pghistory._field(image text, field name)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT concat(image, '.',
+                  CASE WHEN field IN ('begin', 'by', 'declare', 'execute', 'foreach', 'if', 'loop', 'strict', 'while')
+                       THEN '"' || field || '"' ELSE quote_ident(field) END)
+$function$;
+
+-- A list over several lines, indented.
+CREATE OR REPLACE FUNCTION pghistory._wrapped(items text[], indent integer)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    line_limit CONSTANT integer := 110;
+    item text;
+    line text := '';
+    lines text := '';
+BEGIN
+    FOREACH item IN ARRAY items LOOP
+        IF line <> '' AND indent + length(line) + length(item) + 2 > line_limit THEN
+            lines := lines || line || E',\n' || repeat(' ', indent);
+            line := item;
+        ELSE
+            line := concat_ws(', ', NULLIF(line, ''), item);
+        END IF;
+    END LOOP;
+    RETURN lines || line;
+END
+$function$;
+
+-- what outlives the code; who and why; the one door to the registry
+-- The tables that outlive the code: contexts and the registry. They are no members of the extension, so that
+-- pg_dump carries them as what they are and DROP EXTENSION leaves them; one function creates or upgrades them,
+-- on first use.
+
+-- What there is of them, and whose it is.
+CREATE OR REPLACE FUNCTION pghistory._state_relations(OUT relation regclass, OUT is_trusted boolean)
+ RETURNS SETOF record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN QUERY
+    SELECT c.oid::regclass,
+           c.relowner = p.proowner OR (SELECT r.rolsuper FROM pg_roles AS r WHERE r.oid = c.relowner)
+      FROM pg_proc AS p
+           CROSS JOIN unnest(ARRAY['context_part', 'context', 'event_table', 'event_column', 'tracker',
+                                   'capture_key']) AS n(name)
+           JOIN pg_class AS c ON c.oid = to_regclass('pghistory.' || n.name)
+     WHERE p.oid = 'pghistory._ensure_state()'::regprocedure;
+END
+$function$;
+
+-- Are all of them there, and the extension's owner's? A restore makes them one by one.
+CREATE OR REPLACE FUNCTION pghistory._has_state()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (SELECT count(*) = 6 AND bool_and(s.is_trusted) FROM pghistory._state_relations() AS s);
+END
+$function$;
+
+-- Makes the extension's owner the owner of what somebody else restored or prepared under our names. What could run
+-- code of his when we write to it is refused.
+CREATE OR REPLACE FUNCTION pghistory._take_over_state()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this record;
+    grantee text;
+BEGIN
+    FOR this IN SELECT c.oid, c.relkind, c.relowner::regrole AS owner, s.relation
+                  FROM pghistory._state_relations() AS s JOIN pg_class AS c ON c.oid = s.relation
+                 WHERE NOT s.is_trusted
+    LOOP
+        IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = this.oid AND NOT tgisinternal)
+           OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = this.oid AND rulename <> '_RETURN')
+           OR EXISTS (SELECT FROM pg_index
+                       WHERE indrelid = this.oid AND (indexprs IS NOT NULL OR indpred IS NOT NULL))
+           OR EXISTS (SELECT FROM pg_constraint WHERE conrelid = this.oid AND contype NOT IN ('p', 'u', 'f', 'n'))
+           OR EXISTS (SELECT FROM pg_constraint
+                       WHERE contype = 'f' AND this.oid IN (conrelid, confrelid)
+                         AND NOT (conrelid IN (SELECT s.relation FROM pghistory._state_relations() AS s)
+                                  AND confrelid IN (SELECT s.relation FROM pghistory._state_relations() AS s)))
+           OR EXISTS (SELECT FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+                       WHERE a.attrelid = this.oid AND a.attnum > 0 AND NOT a.attisdropped
+                         AND t.typnamespace <> 'pg_catalog'::regnamespace)
+           OR EXISTS (SELECT FROM pg_attrdef WHERE adrelid = this.oid)
+           OR EXISTS (SELECT FROM pg_policy WHERE polrelid = this.oid)
+           OR EXISTS (SELECT FROM pg_inherits WHERE this.oid IN (inhrelid, inhparent))
+           OR EXISTS (SELECT FROM pg_statistic_ext WHERE stxrelid = this.oid)
+           OR this.relkind <> (CASE WHEN this.relation = to_regclass('pghistory.context') THEN 'v' ELSE 'r' END)
+           OR NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+        THEN
+            RAISE EXCEPTION '% belongs to role % and cannot be taken over', this.relation, this.owner
+                USING ERRCODE = 'insufficient_privilege',
+                      HINT = 'Look at it, and let a superuser drop what is not as pghistory made it, or the table.';
+        END IF;
+        EXECUTE format('ALTER %s %s OWNER TO CURRENT_USER',
+                       CASE this.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, this.relation);
+        -- Rights that he gave are not ours; those that we give come next.
+        FOR grantee IN
+            SELECT DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
+              FROM (SELECT relacl FROM pg_class WHERE oid = this.oid
+                    UNION ALL
+                    SELECT attacl FROM pg_attribute WHERE attrelid = this.oid) AS rights(acl)
+                   CROSS JOIN LATERAL aclexplode(rights.acl) AS a
+             WHERE a.grantee <> current_user::regrole
+        LOOP
+            EXECUTE format('REVOKE ALL ON TABLE %s FROM %s', this.relation, grantee);
+        END LOOP;
+    END LOOP;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._ensure_state()
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF pghistory._has_state() THEN
+        RETURN;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended('pghistory._ensure_state', 0));
+    IF pghistory._has_state() THEN
+        RETURN;
+    END IF;
+    PERFORM pghistory._take_over_state();
+
+    CREATE TABLE IF NOT EXISTS pghistory.context_part (
+        part bigint GENERATED ALWAYS AS IDENTITY,
+        id uuid NOT NULL,
+        xid xid8 NOT NULL,
+        created_at timestamp with time zone NOT NULL,
+        metadata jsonb NOT NULL,
+        session jsonb,
+        PRIMARY KEY (id, part)
+    );
+    CREATE INDEX IF NOT EXISTS context_part_xid_idx ON pghistory.context_part (xid);
+    COMMENT ON TABLE pghistory.context_part IS
+        'What each transaction knew of its context when it wrote events. A transaction adds rows of its own and '
+        'changes nobody else''s, so that transactions with one context never wait for each other. Read '
+        'pghistory.context instead.';
+    COMMENT ON COLUMN pghistory.context_part.session IS
+        'What pghistory.capture() asked to be kept about the transaction.';
+
+    CREATE OR REPLACE VIEW pghistory.context AS
+        SELECT id,
+               COALESCE(jsonb_object_agg(key, value ORDER BY part) FILTER (WHERE key IS NOT NULL), '{}')
+                   AS metadata,
+               min(created_at) AS created_at,
+               max(created_at) AS updated_at
+          FROM pghistory.context_part
+               LEFT JOIN LATERAL (
+                   SELECT key, value FROM jsonb_each(metadata)
+                    UNION ALL
+                   SELECT 'session', session WHERE session IS NOT NULL) AS fact ON true
+         GROUP BY id;
+    COMMENT ON VIEW pghistory.context IS
+        'One row for each context that had an event: its metadata, accumulated over all its transactions, '
+        'later keys winning.';
+
+    CREATE TABLE IF NOT EXISTS pghistory.event_table (
+        event_table regclass PRIMARY KEY,
+        "table" regclass,
+        table_schema name NOT NULL,
+        table_name name NOT NULL,
+        origin text NOT NULL,
+        obj_key name[] NOT NULL,
+        obj_key_numbers smallint[] NOT NULL,
+        obj_key_given boolean NOT NULL,
+        obj_fk text,
+        context text NOT NULL,
+        append_only boolean NOT NULL,
+        foreign_until bigint NOT NULL,
+        by_hand text
+    );
+    COMMENT ON TABLE pghistory.event_table IS
+        'The registry of event tables: whose events each one holds, how they name the object and the context. The '
+        'table is null once it has been dropped; its events stay.';
+    COMMENT ON COLUMN pghistory.event_table.origin IS
+        'The server and table that the attribute numbers in the registry belong to.';
+    COMMENT ON COLUMN pghistory.event_table.foreign_until IS
+        'The last event that was written on another server: transaction ids up to it mean nothing here.';
+    COMMENT ON COLUMN pghistory.event_table.obj_key_given IS
+        'False where the key is the primary key, and follows it.';
+
+    COMMENT ON COLUMN pghistory.event_table.by_hand IS
+        'The function that create_event() calls.';
+
+    CREATE TABLE IF NOT EXISTS pghistory.event_column (
+        event_table regclass NOT NULL REFERENCES pghistory.event_table ON DELETE CASCADE,
+        column_name name NOT NULL,
+        table_column_name name NOT NULL,
+        table_column_number smallint NOT NULL,
+        added_after bigint,
+        added_at timestamp with time zone,
+        added_xid xid8,
+        missing_value text,
+        PRIMARY KEY (event_table, column_name)
+    );
+    COMMENT ON TABLE pghistory.event_column IS
+        'The registry of the columns of event tables: which column of the tracked table each one holds.';
+    COMMENT ON COLUMN pghistory.event_column.added_after IS
+        'The last event before the table got this column; null where it had it from the start.';
+    COMMENT ON COLUMN pghistory.event_column.missing_value IS
+        'What rows that were there when the table got this column have in it.';
+
+    CREATE TABLE IF NOT EXISTS pghistory.tracker (
+        "table" regclass NOT NULL,
+        label text NOT NULL,
+        ordinal bigint GENERATED ALWAYS AS IDENTITY,
+        kind text NOT NULL,
+        fields name[],
+        field_numbers smallint[],
+        exclude name[],
+        exclude_numbers smallint[],
+        condition text,
+        condition_is_row_level boolean NOT NULL,
+        condition_columns jsonb NOT NULL,
+        condition_objects jsonb NOT NULL,
+        condition_is_void boolean NOT NULL,
+        event_table regclass NOT NULL REFERENCES pghistory.event_table,
+        level text NOT NULL,
+        since timestamp with time zone NOT NULL,
+        since_xid xid8 NOT NULL,
+        PRIMARY KEY ("table", label)
+    );
+    COMMENT ON TABLE pghistory.tracker IS
+        'The registry of trackers, as pghistory.track() was told. Read pghistory.trackers() instead.';
+    COMMENT ON COLUMN pghistory.tracker.since IS
+        'From when on the tracker has recorded what it records now.';
+    COMMENT ON COLUMN pghistory.tracker.condition_columns IS
+        'The columns that the condition names: number, name and type.';
+    COMMENT ON COLUMN pghistory.tracker.condition_objects IS
+        'The functions, types, operators and collations that the condition names.';
+    COMMENT ON COLUMN pghistory.tracker.condition_is_void IS
+        'True once DDL took away what the condition needs: events are written as if there were none.';
+
+    CREATE TABLE IF NOT EXISTS pghistory.capture_key (
+        key text PRIMARY KEY
+    );
+    COMMENT ON TABLE pghistory.capture_key IS 'What pghistory.capture() keeps about each transaction.';
+
+    -- The registry is no secret; contexts are. Whoever owns the database can dump both.
+    GRANT SELECT ON pghistory.event_table, pghistory.event_column, pghistory.tracker, pghistory.capture_key
+       TO PUBLIC;
+    GRANT SELECT ON SEQUENCE pghistory.tracker_ordinal_seq, pghistory.context_part_part_seq TO pg_database_owner;
+    GRANT SELECT ON pghistory.context_part, pghistory.context TO pg_database_owner;
+END
+$function$;
+
+-- False where the functions were installed as plain SQL.
+CREATE OR REPLACE FUNCTION pghistory._extension_is_installed()
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'pghistory')
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._is_event_table("table" regclass)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF NOT pghistory._has_state() THEN
+        RETURN false;
+    END IF;
+    RETURN EXISTS (SELECT FROM pghistory.event_table AS e WHERE e.event_table = _is_event_table."table");
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._is_tracked("table" regclass)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF NOT pghistory._has_state() THEN
+        RETURN false;
+    END IF;
+    RETURN EXISTS (SELECT FROM pghistory.tracker AS t WHERE t."table" = _is_tracked."table");
+END
+$function$;
+-- Contexts: who and why. The protocol is two settings; everything here reads or writes them.
+
+-- Permits to write one event by hand: given by create_event() and used at once. Those of transactions that are over
+-- go with the next.
+CREATE UNLOGGED TABLE IF NOT EXISTS pghistory._permit (
+    xid xid8 NOT NULL,
+    event_table regclass NOT NULL,
+    label text NOT NULL,
+    used boolean NOT NULL DEFAULT false
+);
+CREATE INDEX IF NOT EXISTS _permit_xid_idx ON pghistory._permit (xid);
+
+-- The two settings, as far as they can be read.
+CREATE OR REPLACE FUNCTION pghistory._read_context(OUT id uuid, OUT metadata jsonb, OUT problem text)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    BEGIN
+        id := NULLIF(current_setting('pghistory.context_id', true), '');
+    EXCEPTION WHEN OTHERS THEN
+        problem := 'pghistory.context_id is not a uuid';
+    END;
+    BEGIN
+        metadata := NULLIF(current_setting('pghistory.context_metadata', true), '');
+    EXCEPTION WHEN OTHERS THEN
+        problem := concat_ws('; ', problem, 'pghistory.context_metadata is not JSON');
+    END;
+    IF jsonb_typeof(metadata) <> 'object' THEN
+        problem := concat_ws('; ', problem, 'pghistory.context_metadata is not a JSON object');
+        metadata := NULL;
+    END IF;
+    metadata := COALESCE(metadata, '{}');
+END
+$function$;
+
+-- Once for a statement, however many rows it writes.
+CREATE OR REPLACE FUNCTION pghistory._warn_of_context(problem text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this_warning CONSTANT text := concat(statement_timestamp(), ' ', problem);
+BEGIN
+    IF current_setting('pghistory.warned', true) IS DISTINCT FROM this_warning THEN
+        PERFORM set_config('pghistory.warned', this_warning, true);
+        RAISE WARNING 'context of the event could not be read: %', problem
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'The event was written with what could be read. See pghistory.set_context().';
+    END IF;
+END
+$function$;
+
+-- Is pghistory.capture() on? The body is replaced with the answer, so that planning a write settles the question;
+-- null sends to the table.
+CREATE OR REPLACE FUNCTION pghistory._capturing()
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+AS $function$ SELECT NULL::boolean $function$;
+
+CREATE OR REPLACE FUNCTION pghistory._settle_capturing()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    answer CONSTANT boolean := EXISTS (SELECT FROM pghistory.capture_key);
+BEGIN
+    IF pghistory._capturing() IS DISTINCT FROM answer THEN
+        EXECUTE format('CREATE OR REPLACE FUNCTION pghistory._capturing() '
+                       'RETURNS boolean LANGUAGE sql STABLE AS %L',
+                       format(' SELECT %s ', answer::text));
+    END IF;
+END
+$function$;
+
+-- What pghistory.capture() can tell of a transaction.
+CREATE OR REPLACE FUNCTION pghistory._session_facts()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT jsonb_build_object(
+               'session_user', session_user,
+               'current_user', COALESCE(NULLIF(current_setting('pghistory.writer', true), ''), session_user),
+               'application_name', current_setting('application_name'),
+               'client_addr', host(inet_client_addr()),
+               'client_port', inet_client_port(),
+               'backend_pid', pg_backend_pid(),
+               'database', current_database(),
+               'transaction_start', transaction_timestamp(),
+               'query', current_query())
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._captured_facts()
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT jsonb_object_agg(f.key, f.value)
+      FROM jsonb_each(pghistory._session_facts()) AS f JOIN pghistory.capture_key AS k ON k.key = f.key
+$function$;
+
+-- The id of the context that a transaction gets from us when it has none of its own.
+CREATE OR REPLACE FUNCTION pghistory._transaction_context_id()
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT md5(concat_ws(' ', current_database(), pg_current_xact_id(), transaction_timestamp(),
+                         pg_backend_pid()))::uuid
+$function$;
+
+-- The context of the event that is being written; its first event in a transaction writes it down.
+CREATE OR REPLACE FUNCTION pghistory._attach_context()
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    settings CONSTANT text := concat(current_setting('pghistory.context_id', true), ' ',
+                                     current_setting('pghistory.context_metadata', true));
+    capturing boolean := pghistory._capturing();
+    active record;
+    facts jsonb;
+BEGIN
+    -- What was attached last is remembered in a setting that a rollback takes back together with the row. A writer
+    -- can forge it; where transactions must not stay anonymous, the table is asked.
+    IF capturing = false AND current_setting('pghistory.attached', true) = settings
+       AND settings ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12} '
+    THEN
+        RETURN left(settings, 36);
+    END IF;
+
+    active := pghistory._read_context();
+    IF active.problem IS NOT NULL THEN
+        PERFORM pghistory._warn_of_context(active.problem);
+    END IF;
+    -- Where a restore left our tables to another role, what he put on them must not run here.
+    IF NOT pghistory._has_state() THEN
+        PERFORM pghistory._warn_of_context('the tables of pghistory are not the extension owner''s; call refresh()');
+        RETURN active.id;
+    END IF;
+    capturing := COALESCE(capturing, EXISTS (SELECT FROM pghistory.capture_key));
+    IF capturing THEN
+        facts := pghistory._captured_facts();
+        -- What is kept is what was true of the transaction's first event, as long as the same role writes.
+        facts := COALESCE((SELECT p.session FROM pghistory.context_part AS p
+                            WHERE p.xid = pg_current_xact_id()
+                              AND p.session -> 'current_user' IS NOT DISTINCT FROM facts -> 'current_user'
+                            ORDER BY p.part LIMIT 1),
+                          facts);
+        active.id := COALESCE(active.id, pghistory._transaction_context_id());
+        active.metadata := active.metadata - 'session';
+        IF EXISTS (SELECT FROM pghistory.context_part AS p
+                    WHERE p.xid = pg_current_xact_id() AND p.id = active.id AND p.session = facts
+                      AND p.metadata = active.metadata)
+        THEN
+            RETURN active.id;
+        END IF;
+    END IF;
+
+    -- A part is written for an event: by a trigger, or with a permit. What is added later needs one that is there.
+    IF active.id IS NOT NULL
+       AND (pg_trigger_depth() > 0
+            OR EXISTS (SELECT FROM pghistory._permit WHERE xid = pg_current_xact_id() AND used)
+            OR EXISTS (SELECT FROM pghistory.context_part AS p
+                        WHERE p.xid = pg_current_xact_id() AND p.id = active.id))
+    THEN
+        INSERT INTO pghistory.context_part (id, xid, created_at, metadata, session)
+        VALUES (active.id, pg_current_xact_id(), transaction_timestamp(), active.metadata, facts);
+        IF active.problem IS NULL THEN
+            PERFORM set_config('pghistory.attached', settings, true);
+        END IF;
+    END IF;
+    RETURN active.id;
+END
+$function$;
+
+-- What generated functions call for events that refer to their context. It has no settings of its own, so that
+-- PostgreSQL puts its text into theirs: without a context it costs next to nothing.
+CREATE OR REPLACE FUNCTION pghistory._context_id()
+ RETURNS uuid
+ LANGUAGE sql
+AS $function$
+    SELECT CASE WHEN pg_catalog.current_setting('pghistory.context_id', true) OPERATOR(pg_catalog.<>) ''
+                  OR COALESCE(pghistory._capturing(), true)
+                THEN pghistory._attach_context()
+           END
+$function$;
+
+-- The same for events that hold their context themselves.
+CREATE OR REPLACE FUNCTION pghistory._read_inline_context(OUT id uuid, OUT metadata jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    active CONSTANT record := pghistory._read_context();
+    facts jsonb;
+BEGIN
+    IF active.problem IS NOT NULL THEN
+        PERFORM pghistory._warn_of_context(active.problem);
+    END IF;
+    id := active.id;
+    metadata := active.metadata;
+    IF COALESCE(pghistory._capturing(), true) AND pghistory._has_state() THEN
+        facts := pghistory._captured_facts();
+    END IF;
+    IF facts IS NOT NULL THEN
+        id := COALESCE(id, pghistory._transaction_context_id());
+        metadata := metadata || jsonb_build_object('session', facts);
+    END IF;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._inline_context_id()
+ RETURNS uuid
+ LANGUAGE sql
+AS $function$
+    SELECT CASE WHEN pg_catalog.current_setting('pghistory.context_id', true) OPERATOR(pg_catalog.<>) ''
+                  OR COALESCE(pghistory._capturing(), true)
+                THEN (pghistory._read_inline_context()).id
+           END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._inline_context()
+ RETURNS jsonb
+ LANGUAGE sql
+AS $function$
+    SELECT CASE WHEN pg_catalog.current_setting('pghistory.context_id', true) OPERATOR(pg_catalog.<>) ''
+                  OR pg_catalog.current_setting('pghistory.context_metadata', true) OPERATOR(pg_catalog.<>) ''
+                  OR COALESCE(pghistory._capturing(), true)
+                THEN (pghistory._read_inline_context()).metadata
+           END
+$function$;
+
+-- The context of an event, for whoever knows the event: what is known of the whole context, and the session of the
+-- transaction that wrote it.
+CREATE OR REPLACE FUNCTION pghistory._context_of_event(context_id uuid, xid xid8)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pghistory.context_part AS p
+                    WHERE p.id = context_id AND p.xid = _context_of_event.xid)
+       OR NOT pghistory._has_state()
+    THEN
+        RETURN NULL;
+    END IF;
+    RETURN (
+        SELECT c.metadata || COALESCE(
+                   (SELECT jsonb_build_object('session', p.session) FROM pghistory.context_part AS p
+                     WHERE p.id = context_id AND p.xid = _context_of_event.xid AND p.session IS NOT NULL
+                     ORDER BY p.part LIMIT 1),
+                   '{}')
+          FROM pghistory.context AS c WHERE c.id = context_id);
+END
+$function$;
+
+-- Metadata must be an object; null is none.
+CREATE OR REPLACE FUNCTION pghistory._checked_metadata(metadata jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF jsonb_typeof(metadata) <> 'object' THEN
+        RAISE EXCEPTION 'context metadata is %, not an object', jsonb_typeof(metadata)
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Give a JSON object, such as {"user": 1, "url": "/signup"}.';
+    END IF;
+    RETURN COALESCE(metadata, '{}');
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory.set_context(
+    metadata jsonb DEFAULT '{}', id uuid DEFAULT NULL, is_local boolean DEFAULT true)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    added CONSTANT jsonb := pghistory._checked_metadata(metadata);
+    active CONSTANT record := pghistory._read_context();
+    had_events CONSTANT boolean := starts_with(current_setting('pghistory.attached', true), concat(active.id, ' '));
+BEGIN
+    IF active.id IS NULL OR active.id <> id THEN
+        id := COALESCE(id, gen_random_uuid());
+        metadata := added;
+    ELSE
+        id := active.id;
+        metadata := active.metadata || added;
+    END IF;
+    PERFORM set_config('pghistory.context_id', id::text, is_local),
+            set_config('pghistory.context_metadata', metadata::text, is_local);
+    IF had_events AND id = active.id THEN
+        PERFORM pghistory._attach_context();
+    END IF;
+    RETURN id;
+END
+$function$;
+COMMENT ON FUNCTION pghistory.set_context(jsonb, uuid, boolean) IS
+    'Starts a context, or adds metadata (a JSON object; later keys win) to the one that is active, and returns its '
+    'id. With is_local it lasts for the transaction; without, for the session: do not use that '
+    'on pooled connections.';
+
+CREATE OR REPLACE FUNCTION pghistory.add_context(metadata jsonb)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    added CONSTANT jsonb := pghistory._checked_metadata(metadata);
+    active CONSTANT record := pghistory._read_context();
+BEGIN
+    IF active.id IS NULL THEN
+        RETURN NULL;
+    END IF;
+    RETURN pghistory.set_context(added, active.id);
+END
+$function$;
+COMMENT ON FUNCTION pghistory.add_context(jsonb) IS
+    'Adds metadata (a JSON object; later keys win) to the active context and returns its id; without an active '
+    'context does nothing and returns null. What is added after the last event is kept if the context had an event '
+    'in this transaction.';
+
+CREATE OR REPLACE FUNCTION pghistory.clear_context()
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT set_config('pghistory.context_id', '', false), set_config('pghistory.context_metadata', '', false);
+    SELECT
+$function$;
+COMMENT ON FUNCTION pghistory.clear_context() IS
+    'Ends the active context, also one that was set for the session: later events have none.';
+
+CREATE OR REPLACE FUNCTION pghistory.current_context(OUT id uuid, OUT metadata jsonb)
+ RETURNS record
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT c.id, CASE WHEN c.id IS NOT NULL THEN c.metadata END FROM pghistory._read_context() AS c
+$function$;
+COMMENT ON FUNCTION pghistory.current_context() IS
+    'The id and the metadata of the active context; both null without one.';
+-- The one door to the registry. Functions that run as their caller put what they ask for into a view; its first
+-- trigger checks, as the caller, that he may, and its second does it, as the owner of the extension. A function
+-- could not do both: a SECURITY DEFINER function cannot see who called it, and an ordinary one may not write.
+
+CREATE OR REPLACE VIEW pghistory._request AS
+    SELECT NULL::text AS action, NULL::regclass AS "table", NULL::regclass AS event_table, NULL::jsonb AS details
+     WHERE false;
+
+-- What comes through the door is of the form that track() and its fellows give it: somebody who uses it himself can
+-- write nonsense about his own tables, but none that keeps others from theirs.
+CREATE OR REPLACE FUNCTION pghistory._check_details(
+    action text, "table" regclass, event_table regclass, details jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    is_well_formed boolean;
+    function regprocedure;
+BEGIN
+    is_well_formed := COALESCE(
+        CASE
+        WHEN action IN ('save event table', 'save columns', 'save tracker', 'save function') THEN
+            event_table <> "table"
+            AND NOT pghistory._is_event_table("table") AND NOT pghistory._is_tracked(event_table)
+            AND (SELECT c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+                   FROM pg_class AS c WHERE c.oid = event_table)
+            AND (SELECT c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
+                   FROM pg_class AS c WHERE c.oid = "table")
+        ELSE true
+        END
+        AND CASE action
+        WHEN 'save event table' THEN
+            (SELECT array_position(d.obj_key, NULL) IS NULL AND array_position(d.obj_key_numbers, NULL) IS NULL
+                    AND cardinality(d.obj_key) = cardinality(d.obj_key_numbers)
+                    AND d.obj_key <@ ARRAY(SELECT c.name FROM pghistory._columns("table") AS c)
+                    AND d.context IN ('reference', 'inline', 'none')
+                    AND COALESCE(d.obj_fk IN ('cascade', 'restrict', 'set null'), true)
+               FROM jsonb_to_record(details)
+                        AS d(obj_key name[], obj_key_numbers smallint[], context text, obj_fk text))
+        WHEN 'save columns' THEN
+            NOT EXISTS (SELECT FROM jsonb_to_recordset(details)
+                            AS d(column_name name, table_column_name name, table_column_number smallint,
+                                 added_after bigint)
+                         WHERE d.column_name IS NULL OR d.table_column_name IS NULL OR d.table_column_number IS NULL)
+        WHEN 'save tracker' THEN
+            (SELECT d.kind IN ('snapshot', 'after_insert', 'after_insert_or_update', 'before_update', 'after_update',
+                               'before_delete', 'before_truncate', 'history', 'event')
+                    AND d.level IN ('auto', 'row', 'statement') AND d.label <> ''
+                    AND array_position(d.fields, NULL) IS NULL AND array_position(d.exclude, NULL) IS NULL
+                    AND NOT EXISTS (SELECT FROM jsonb_to_recordset(d.condition_columns)
+                                        AS c(number smallint, name name, type oid)
+                                     WHERE c.number IS NULL OR c.name IS NULL OR c.type IS NULL)
+                    AND NOT EXISTS (SELECT FROM jsonb_to_recordset(d.condition_objects)
+                                        AS o(class text, id oid, schema oid, name text)
+                                     WHERE o.id IS NULL
+                                        OR COALESCE(o.class NOT IN ('pg_proc', 'pg_type', 'pg_operator',
+                                                                    'pg_collation'), true))
+               FROM jsonb_to_record(details) AS d(kind text, level text, label text, fields name[], exclude name[],
+                                                  condition_columns jsonb, condition_objects jsonb))
+        ELSE true
+        END,
+        false);
+    IF action = 'save function' AND details ->> 'by_hand' IS NOT NULL THEN
+        function := to_regprocedure((details ->> 'by_hand') || '(text, text)');
+        is_well_formed := is_well_formed AND EXISTS (
+            SELECT FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+             WHERE p.oid = function AND p.proowner = pghistory._owner(event_table)
+               AND format('%I.%I', n.nspname, p.proname) = details ->> 'by_hand');
+    END IF;
+    IF NOT is_well_formed THEN
+        RAISE EXCEPTION 'malformed request "%"', action
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'The registry is written by pghistory.track() and its fellows.';
+    END IF;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._check_request()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF NEW.action = 'permit event' THEN
+        IF NOT (has_table_privilege(NEW."table", 'INSERT, UPDATE, DELETE')
+                OR has_any_column_privilege(NEW."table", 'INSERT, UPDATE'))
+        THEN
+            RAISE EXCEPTION 'permission denied to write events of table %', NEW."table"
+                USING ERRCODE = 'insufficient_privilege',
+                      HINT = 'Whoever may insert, update or delete rows of the table may write its events by hand.';
+        END IF;
+        PERFORM set_config('pghistory.writer', current_user, true);
+    ELSIF NEW.action = 'forget dropped tables' THEN
+        NULL;  -- whoever notices
+    ELSIF NOT COALESCE(pg_has_role(pghistory._owner(NEW."table"), 'USAGE'), false) THEN
+        RAISE EXCEPTION 'must be owner of table %', NEW."table"
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Only its owner decides what is recorded about a table.';
+    ELSIF NEW.event_table IS NOT NULL
+          AND NOT (NEW.action = 'forget event table' AND pghistory._owner(NEW.event_table) IS NULL)
+          AND NOT COALESCE(pg_has_role(pghistory._owner(NEW.event_table), 'USAGE'), false)
+    THEN
+        RAISE EXCEPTION 'must be owner of event table %', NEW.event_table
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Events go to a table of your own, or of a role that you are a member of.';
+    END IF;
+    IF NEW.action <> 'permit event' THEN
+        PERFORM pghistory._check_details(NEW.action, NEW."table", NEW.event_table, NEW.details);
+    END IF;
+    RETURN NEW;
+END
+$function$;
+
+-- Do two definitions of a tracker record the same events?
+CREATE OR REPLACE FUNCTION pghistory._records_the_same(one jsonb, other jsonb)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT bool_and(one -> key IS NOT DISTINCT FROM other -> key)
+      FROM unnest(ARRAY['kind', 'fields', 'exclude', 'event_table']) AS key
+   HAVING (one ->> 'condition' IS NULL) = (other ->> 'condition' IS NULL)
+$function$;
+
+-- Tables that were dropped where nothing told us. After a restore such an entry may name another table, by chance:
+-- that one has another name.
+CREATE OR REPLACE FUNCTION pghistory._forget_dropped_tables()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    WITH gone AS (
+        SELECT e.event_table
+          FROM pghistory.event_table AS e
+         WHERE e."table" IS NOT NULL
+           AND (pghistory._table_name(e."table") IS NULL
+                OR e.origin <> pghistory._origin(e."table")
+                   AND pghistory._table_name(e."table") <> format('%I.%I', e.table_schema, e.table_name))
+    ), untracked AS (
+        DELETE FROM pghistory.tracker AS t USING gone AS g WHERE t.event_table = g.event_table
+    )
+    UPDATE pghistory.event_table AS e
+       SET "table" = NULL, by_hand = NULL
+      FROM gone AS g
+     WHERE e.event_table = g.event_table;
+    DELETE FROM pghistory.tracker AS t
+     WHERE NOT EXISTS (SELECT FROM pghistory.event_table AS e
+                        WHERE e.event_table = t.event_table AND e."table" = t."table");
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._apply_request()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    details CONSTANT jsonb := NEW.details;
+BEGIN
+    PERFORM pghistory._ensure_state();
+    CASE NEW.action
+    WHEN 'prepare' THEN
+        PERFORM pghistory._settle_capturing();
+    WHEN 'forget dropped tables' THEN
+        PERFORM pghistory._forget_dropped_tables();
+    WHEN 'save event table' THEN
+        -- Trackers of a table that is gone, where nothing told us.
+        DELETE FROM pghistory.tracker AS t WHERE t.event_table = NEW.event_table AND t."table" <> NEW."table";
+        INSERT INTO pghistory.event_table AS e
+            (event_table, "table", table_schema, table_name, origin, obj_key, obj_key_numbers, obj_key_given,
+             obj_fk, context, append_only, foreign_until)
+        SELECT NEW.event_table, NEW."table", n.nspname, c.relname, pghistory._origin(NEW."table"),
+               d.obj_key, d.obj_key_numbers, d.obj_key_given, d.obj_fk, d.context, d.append_only, 0
+          FROM jsonb_to_record(details)
+                   AS d(obj_key name[], obj_key_numbers smallint[], obj_key_given boolean, obj_fk text,
+                        context text, append_only boolean),
+               pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE c.oid = NEW."table"
+        ON CONFLICT (event_table) DO UPDATE
+           SET "table" = EXCLUDED."table", table_schema = EXCLUDED.table_schema, table_name = EXCLUDED.table_name,
+               origin = EXCLUDED.origin, obj_key = EXCLUDED.obj_key, obj_key_numbers = EXCLUDED.obj_key_numbers,
+               obj_key_given = EXCLUDED.obj_key_given, obj_fk = EXCLUDED.obj_fk, context = EXCLUDED.context,
+               append_only = EXCLUDED.append_only,
+               foreign_until = CASE WHEN split_part(e.origin, '/', 1) = split_part(EXCLUDED.origin, '/', 1)
+                                    THEN e.foreign_until ELSE COALESCE(pghistory._last_event(e.event_table), 0) END
+         WHERE to_jsonb(e) - ARRAY['by_hand', 'foreign_until']
+               IS DISTINCT FROM to_jsonb(EXCLUDED) - ARRAY['by_hand', 'foreign_until'];
+    WHEN 'save function' THEN
+        UPDATE pghistory.event_table SET by_hand = details ->> 'by_hand' WHERE event_table = NEW.event_table;
+    WHEN 'save columns' THEN
+        WITH changed AS (
+            DELETE FROM pghistory.event_column AS c
+             WHERE c.event_table = NEW.event_table
+               AND NOT EXISTS (SELECT FROM jsonb_to_recordset(details)
+                                   AS d(column_name name, table_column_name name, table_column_number smallint)
+                                WHERE (d.column_name, d.table_column_name, d.table_column_number)
+                                      = (c.column_name, c.table_column_name, c.table_column_number))
+            RETURNING *
+        )
+        INSERT INTO pghistory.event_column
+            (event_table, column_name, table_column_name, table_column_number, added_after, added_at, added_xid,
+             missing_value)
+        SELECT NEW.event_table, d.column_name, d.table_column_name, d.table_column_number,
+               COALESCE(c.added_after, d.added_after),
+               CASE WHEN c.added_after IS NOT NULL THEN c.added_at
+                    WHEN d.added_after IS NOT NULL THEN transaction_timestamp() END,
+               CASE WHEN c.added_after IS NOT NULL THEN c.added_xid
+                    WHEN d.added_after IS NOT NULL THEN pg_current_xact_id() END,
+               COALESCE(c.missing_value, d.missing_value)
+          FROM jsonb_to_recordset(details)
+                   AS d(column_name name, table_column_name name, table_column_number smallint, added_after bigint,
+                        missing_value text)
+               LEFT JOIN changed AS c
+                 ON CASE WHEN pghistory._origin(NEW."table") = (SELECT e.origin FROM pghistory.event_table AS e
+                                                                 WHERE e.event_table = NEW.event_table)
+                         THEN c.table_column_number = d.table_column_number
+                         ELSE c.column_name = d.column_name END
+        ON CONFLICT DO NOTHING;
+    WHEN 'save tracker' THEN
+        INSERT INTO pghistory.tracker AS t
+            ("table", label, kind, fields, field_numbers, exclude, exclude_numbers, condition,
+             condition_is_row_level, condition_columns, condition_objects, condition_is_void, event_table, level,
+             since, since_xid)
+        SELECT NEW."table", d.label, d.kind, d.fields, d.field_numbers, d.exclude, d.exclude_numbers, d.condition,
+               d.condition_is_row_level, d.condition_columns, d.condition_objects, d.condition_is_void,
+               NEW.event_table, d.level, transaction_timestamp(), pg_current_xact_id()
+          FROM jsonb_to_record(details)
+                   AS d(label text, kind text, fields name[], field_numbers smallint[], exclude name[],
+                        exclude_numbers smallint[], condition text, condition_is_row_level boolean,
+                        condition_columns jsonb, condition_objects jsonb, condition_is_void boolean, level text)
+        ON CONFLICT ("table", label) DO UPDATE
+           SET kind = EXCLUDED.kind, fields = EXCLUDED.fields, field_numbers = EXCLUDED.field_numbers,
+               exclude = EXCLUDED.exclude, exclude_numbers = EXCLUDED.exclude_numbers,
+               condition = EXCLUDED.condition, condition_is_row_level = EXCLUDED.condition_is_row_level,
+               condition_columns = EXCLUDED.condition_columns, condition_objects = EXCLUDED.condition_objects,
+               condition_is_void = EXCLUDED.condition_is_void,
+               event_table = EXCLUDED.event_table, level = EXCLUDED.level,
+               (since, since_xid) = (
+                   SELECT k.since, k.since_xid
+                     FROM (VALUES (true, t.since, t.since_xid), (false, EXCLUDED.since, EXCLUDED.since_xid))
+                              AS k(same, since, since_xid)
+                    WHERE k.same = COALESCE(details ? 'since'
+                                            OR pghistory._records_the_same(to_jsonb(t), to_jsonb(EXCLUDED)), false))
+         WHERE to_jsonb(t) - ARRAY['ordinal', 'since', 'since_xid']
+               IS DISTINCT FROM to_jsonb(EXCLUDED) - ARRAY['ordinal', 'since', 'since_xid'];
+    WHEN 'remove tracker' THEN
+        DELETE FROM pghistory.tracker WHERE "table" = NEW."table" AND label = details ->> 'label';
+    WHEN 'forget event table' THEN
+        DELETE FROM pghistory.tracker WHERE event_table = NEW.event_table AND "table" = NEW."table";
+        DELETE FROM pghistory.event_table WHERE event_table = NEW.event_table;
+    WHEN 'permit event' THEN
+        DELETE FROM pghistory._permit WHERE xid < pg_snapshot_xmin(pg_current_snapshot());
+        INSERT INTO pghistory._permit (xid, event_table, label)
+        SELECT pg_current_xact_id(), t.event_table, t.label
+          FROM pghistory.tracker AS t
+         WHERE t."table" = NEW."table" AND t.label = details ->> 'label';
+    END CASE;
+    RETURN NEW;
+END
+$function$;
+
+CREATE OR REPLACE TRIGGER "1 check" INSTEAD OF INSERT ON pghistory._request
+    FOR EACH ROW EXECUTE FUNCTION pghistory._check_request();
+CREATE OR REPLACE TRIGGER "2 apply" INSTEAD OF INSERT ON pghistory._request
+    FOR EACH ROW EXECUTE FUNCTION pghistory._apply_request();
+
+-- Takes the permit that create_event() was given for one event, or refuses.
+CREATE OR REPLACE FUNCTION pghistory._use_permit(event_table text, label text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    UPDATE pghistory._permit AS p
+       SET used = true
+     WHERE p.ctid = (SELECT q.ctid FROM pghistory._permit AS q
+                      WHERE q.xid = pg_current_xact_id() AND NOT q.used
+                        AND q.event_table = _use_permit.event_table::regclass
+                        AND q.label = _use_permit.label
+                      LIMIT 1);
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'events are written by hand with pghistory.create_event() only'
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Call pghistory.create_event().';
+    END IF;
+END
+$function$;
+
+-- what is tracked
+-- Refusals: what track() and its fellows do not accept, said before anything is done.
+
+CREATE OR REPLACE FUNCTION pghistory._check_not_null(argument text, is_null boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF is_null THEN
+        RAISE EXCEPTION '% must not be null', argument
+            USING ERRCODE = 'null_value_not_allowed',
+                  HINT = format('Give a value for %s.', argument);
+    END IF;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._check_choice(argument text, value text, choices text[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF value <> ALL (choices) THEN
+        RAISE EXCEPTION 'unknown % "%"', argument, value
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = format('It is one of %s.', array_to_string(choices, ', '));
+    END IF;
+END
+$function$;
+
+-- What track() and create_event_table() are told alike.
+CREATE OR REPLACE FUNCTION pghistory._check_event_table_choices(
+    fields text[], exclude text[], obj_fk text, context text, append_only boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM pghistory._check_not_null('context', context IS NULL);
+    PERFORM pghistory._check_not_null('append_only', append_only IS NULL);
+    PERFORM pghistory._check_choice('context', context, ARRAY['reference', 'inline', 'none']);
+    PERFORM pghistory._check_choice('obj_fk', obj_fk, ARRAY['cascade', 'restrict', 'set null']);
+    IF fields IS NOT NULL AND exclude IS NOT NULL THEN
+        RAISE EXCEPTION 'fields and exclude cannot both be given'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Name the columns to record, or those to leave out.';
+    END IF;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._check_owner("table" regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF NOT pg_has_role(pghistory._owner("table"), 'USAGE') THEN
+        RAISE EXCEPTION 'must be owner of table %', pghistory._table_name("table")
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Only its owner decides what is recorded about a table.';
+    END IF;
+END
+$function$;
+
+-- Is this a table whose rows can be recorded, and may the caller decide that?
+CREATE OR REPLACE FUNCTION pghistory._check_trackable("table" regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this pg_class;
+    schema_name name;
+    reserved text;
+BEGIN
+    PERFORM pghistory._check_not_null('"table"', "table" IS NULL);
+    SELECT * INTO this FROM pg_class WHERE oid = "table";
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no table with oid %', "table"::oid
+            USING ERRCODE = 'undefined_table',
+                  HINT = 'Name the table, as in ''public.users''.';
+    END IF;
+    SELECT nspname INTO schema_name FROM pg_namespace WHERE oid = this.relnamespace;
+    IF this.relkind NOT IN ('r', 'p', 'f') THEN
+        RAISE EXCEPTION '"%" is a %, not a table', this.relname,
+                CASE this.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
+                                  WHEN 'c' THEN 'composite type' WHEN 't' THEN 'TOAST table' ELSE 'index' END
+            USING ERRCODE = 'wrong_object_type',
+                  HINT = 'Track the tables that its rows come from.';
+    ELSIF this.relpersistence = 't' THEN
+        RAISE EXCEPTION 'table "%" is temporary', this.relname
+            USING ERRCODE = 'wrong_object_type',
+                  HINT = 'Events of a temporary table would be gone with it; track an ordinary table.';
+    ELSIF schema_name IN ('pg_catalog', 'information_schema', 'pg_toast', 'pghistory') THEN
+        RAISE EXCEPTION 'table %.% is a system table', schema_name, this.relname
+            USING ERRCODE = 'wrong_object_type',
+                  HINT = 'Track a table of your own.';
+    ELSIF pghistory._is_event_table("table") THEN
+        RAISE EXCEPTION 'table % is an event table', pghistory._table_name("table")
+            USING ERRCODE = 'wrong_object_type',
+                  HINT = 'Events are history already; track the table that they are about.';
+    END IF;
+    PERFORM pghistory._check_owner("table");
+    SELECT name INTO reserved FROM pghistory._columns("table") WHERE pghistory._is_reserved_name(name) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'table % has a column "%", a name that event tables need',
+                pghistory._table_name("table"), reserved
+            USING ERRCODE = 'reserved_name',
+                  HINT = 'Rename the column.';
+    END IF;
+END
+$function$;
+
+-- The columns named, each once and in the table's order.
+CREATE OR REPLACE FUNCTION pghistory._checked_fields("table" regclass, fields text[])
+ RETURNS name[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    field text;
+BEGIN
+    FOREACH field IN ARRAY COALESCE(fields, '{}') LOOP
+        IF field IS NULL OR field NOT IN (SELECT name FROM pghistory._columns("table")) THEN
+            RAISE EXCEPTION 'table % has no column "%"', pghistory._table_name("table"), field
+                USING ERRCODE = 'undefined_column',
+                      HINT = 'Fields are named as the table''s columns are; '
+                             'generated columns are fields only if they are stored.';
+        END IF;
+    END LOOP;
+    RETURN CASE WHEN fields IS NOT NULL
+                THEN ARRAY(SELECT name FROM pghistory._columns("table") WHERE name = ANY (fields) ORDER BY number)
+           END;
+END
+$function$;
+
+-- The columns that name the object, in the order of the key.
+CREATE OR REPLACE FUNCTION pghistory._checked_key("table" regclass, obj_key text[])
+ RETURNS name[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF obj_key IS NULL THEN
+        RETURN COALESCE(pghistory._primary_key("table"), '{}');
+    END IF;
+    PERFORM pghistory._checked_fields("table", obj_key);
+    IF (SELECT count(DISTINCT field) FROM unnest(obj_key) AS k(field)) < cardinality(obj_key) THEN
+        RAISE EXCEPTION 'obj_key names a column twice'
+            USING ERRCODE = 'duplicate_column',
+                  HINT = 'Name each column of the key once.';
+    END IF;
+    RETURN obj_key;
+END
+$function$;
+
+-- A foreign key from events to their object needs the object to be there.
+CREATE OR REPLACE FUNCTION pghistory._check_foreign_key(
+    "table" regclass, obj_key name[], obj_fk text, append_only boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF obj_fk IS NULL THEN
+        RETURN;
+    ELSIF obj_key = '{}' THEN
+        RAISE EXCEPTION 'obj_fk needs a key, and events of table % have none', pghistory._table_name("table")
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Give the table a primary key, or leave out obj_fk.';
+    ELSIF append_only AND obj_fk <> 'restrict' THEN
+        RAISE EXCEPTION 'an append-only event table cannot have obj_fk "%"', obj_fk
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Deleting an object would change its events. '
+                         'Use obj_fk => ''restrict'', or leave one of them out.';
+    END IF;
+END
+$function$;
+-- Conditions: parsed by PostgreSQL when track() is called, and kept as the text that PostgreSQL makes of them, in
+-- which every name is qualified.
+
+-- The four changes. Over named fields they are plain comparisons by image; over the tracked fields, whichever these
+-- are when an event is written, they are placeholders that the trigger function fills in.
+CREATE OR REPLACE FUNCTION pghistory._row_of(image text, fields text[])
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT format('ROW(%s)', string_agg(pghistory._field(image, field), ', ' ORDER BY position))
+      FROM unnest(fields) WITH ORDINALITY AS f(field, position)
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._change_of(change text, fields text[])
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE
+           WHEN fields = '{}' THEN NULL
+           WHEN change IN ('any_change', 'all_dont_change') THEN
+               format('pg_catalog.record_image_%s(%s, %s)', CASE change WHEN 'any_change' THEN 'ne' ELSE 'eq' END,
+                      pghistory._row_of('old', fields), pghistory._row_of('new', fields))
+           ELSE
+               (SELECT format('(%s)',
+                           string_agg(format('pg_catalog.record_image_%s(%s, %s)',
+                                             CASE change WHEN 'all_change' THEN 'ne' ELSE 'eq' END,
+                                             pghistory._row_of('old', ARRAY[field]),
+                                             pghistory._row_of('new', ARRAY[field])),
+                                      CASE change WHEN 'all_change' THEN ' AND ' ELSE ' OR ' END ORDER BY position))
+                  FROM unnest(fields) WITH ORDINALITY AS f(field, position))
+           END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._tracked_any_change(old record, new record)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ BEGIN RETURN old *<> new; END $function$;
+
+CREATE OR REPLACE FUNCTION pghistory._tracked_all_change(old record, new record)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ BEGIN RETURN old *<> new; END $function$;
+
+CREATE OR REPLACE FUNCTION pghistory._tracked_any_dont_change(old record, new record)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ BEGIN RETURN old *= new; END $function$;
+
+CREATE OR REPLACE FUNCTION pghistory._tracked_all_dont_change(old record, new record)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ BEGIN RETURN old *= new; END $function$;
+
+CREATE OR REPLACE FUNCTION pghistory.any_change(VARIADIC fields text[] DEFAULT '{}')
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(pghistory._change_of('any_change', fields), 'pghistory._tracked_any_change(old, new)')
+$function$;
+COMMENT ON FUNCTION pghistory.any_change(text[]) IS
+    'The text of a condition for track(): true when the update changed any of the fields; '
+    'without arguments, any of the tracked fields.';
+
+CREATE OR REPLACE FUNCTION pghistory.all_change(VARIADIC fields text[] DEFAULT '{}')
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(pghistory._change_of('all_change', fields), 'pghistory._tracked_all_change(old, new)')
+$function$;
+COMMENT ON FUNCTION pghistory.all_change(text[]) IS
+    'The text of a condition for track(): true when the update changed every one of the fields; '
+    'without arguments, every tracked field.';
+
+CREATE OR REPLACE FUNCTION pghistory.any_dont_change(VARIADIC fields text[] DEFAULT '{}')
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(pghistory._change_of('any_dont_change', fields), 'pghistory._tracked_any_dont_change(old, new)')
+$function$;
+COMMENT ON FUNCTION pghistory.any_dont_change(text[]) IS
+    'The text of a condition for track(): true when the update left any of the fields as it was; '
+    'without arguments, any of the tracked fields.';
+
+CREATE OR REPLACE FUNCTION pghistory.all_dont_change(VARIADIC fields text[] DEFAULT '{}')
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(pghistory._change_of('all_dont_change', fields), 'pghistory._tracked_all_dont_change(old, new)')
+$function$;
+COMMENT ON FUNCTION pghistory.all_dont_change(text[]) IS
+    'The text of a condition for track(): true when the update left every one of the fields as it was; '
+    'without arguments, every tracked field.';
+
+-- The trigger function of the scratch trigger that conditions are parsed in.
+CREATE OR REPLACE FUNCTION pghistory._parse_only()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN NULL;
+END
+$function$;
+
+-- Which rows there are for the operations of a kind: a condition may name only those that all of them have.
+CREATE OR REPLACE FUNCTION pghistory._condition_events(kind text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE kind
+           WHEN 'snapshot' THEN 'INSERT OR UPDATE'
+           WHEN 'after_insert_or_update' THEN 'INSERT OR UPDATE'
+           WHEN 'after_insert' THEN 'INSERT'
+           WHEN 'before_update' THEN 'UPDATE'
+           WHEN 'after_update' THEN 'UPDATE'
+           WHEN 'before_delete' THEN 'DELETE'
+           WHEN 'before_truncate' THEN 'DELETE'
+           WHEN 'history' THEN 'INSERT OR DELETE OR UPDATE'
+           END
+$function$;
+
+-- A parse tree without what says only where and how it was written.
+CREATE OR REPLACE FUNCTION pghistory._meaning(tree pg_node_tree)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT regexp_replace(tree::text, ':(location|list_start|list_end|[a-z_]*format) -?[0-9]+', '', 'g')
+$function$;
+
+-- An object that a condition may name, as PostgreSQL writes it there; null once it is gone.
+CREATE OR REPLACE FUNCTION pghistory._object_text(class text, id oid)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT format('%I.%s', n.nspname, o.name)
+      FROM (SELECT p.pronamespace AS namespace, quote_ident(p.proname) AS name FROM pg_proc AS p
+             WHERE class = 'pg_proc' AND p.oid = id
+            UNION ALL
+            SELECT e.typnamespace, quote_ident(e.typname)
+              FROM pg_type AS t
+                   JOIN pg_type AS e
+                     ON e.oid = CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem ELSE t.oid END
+             WHERE class = 'pg_type' AND t.oid = id
+            UNION ALL
+            SELECT p.oprnamespace, p.oprname FROM pg_operator AS p WHERE class = 'pg_operator' AND p.oid = id
+            UNION ALL
+            SELECT c.collnamespace, quote_ident(c.collname) FROM pg_collation AS c
+             WHERE class = 'pg_collation' AND c.oid = id
+           ) AS o
+           JOIN pg_namespace AS n ON n.oid = o.namespace
+$function$;
+
+-- The functions, types, operators and collations that the condition of a trigger names,
+-- beyond PostgreSQL's own and ours.
+CREATE OR REPLACE FUNCTION pghistory._objects_named(trigger_id oid)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(jsonb_agg(jsonb_build_object('class', class, 'id', id, 'schema', namespace,
+                                                 'name', pghistory._object_text(class, id))), '[]')
+      FROM (SELECT d.class, d.id,
+                   COALESCE((SELECT pronamespace FROM pg_proc WHERE oid = d.id AND d.class = 'pg_proc'),
+                            (SELECT typnamespace FROM pg_type WHERE oid = d.id AND d.class = 'pg_type'),
+                            (SELECT oprnamespace FROM pg_operator WHERE oid = d.id AND d.class = 'pg_operator'),
+                            (SELECT collnamespace FROM pg_collation WHERE oid = d.id AND d.class = 'pg_collation')
+                   ) AS namespace
+              FROM (SELECT refclassid::regclass::text AS class, refobjid AS id
+                      FROM pg_depend
+                     WHERE classid = 'pg_trigger'::regclass AND objid = trigger_id
+                    UNION
+                    -- an attribute of a composite type is recorded as a column of its relation
+                    SELECT 'pg_type', c.reltype
+                      FROM pg_depend AS r JOIN pg_trigger AS t ON t.oid = r.objid
+                           JOIN pg_class AS c ON c.oid = r.refobjid AND c.oid <> t.tgrelid
+                     WHERE r.classid = 'pg_trigger'::regclass AND r.objid = trigger_id
+                       AND r.refclassid = 'pg_class'::regclass) AS d) AS o
+     WHERE namespace <> 'pghistory'::regnamespace
+$function$;
+
+-- Does a condition ask what is another inside of a SECURITY DEFINER function: the current user, role or schema?
+CREATE OR REPLACE FUNCTION pghistory._depends_on_role(tree pg_node_tree)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT tree::text ~ 'SQLVALUEFUNCTION :op (9|10|11|14) '
+        OR EXISTS (SELECT FROM regexp_matches(tree::text, ':funcid ([0-9]+) ', 'g') AS called(id)
+                               JOIN pg_proc AS p ON p.oid = called.id[1]::oid
+                    WHERE p.pronamespace = 'pg_catalog'::regnamespace
+                      AND p.proname IN ('current_user', 'current_schema', 'current_schemas', 'getpgusername'))
+$function$;
+
+-- A literal with a backslash is read differently where standard_conforming_strings is off, unless it is an E''
+-- literal; a column named by a word of PL/pgSQL is read as that word, unless it is quoted.
+CREATE OR REPLACE FUNCTION pghistory._portable_condition(condition text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT string_agg(CASE WHEN starts_with(token[1], '''') AND strpos(token[1], E'\\') > 0
+                           THEN 'E' || replace(token[1], E'\\', E'\\\\')
+                           WHEN token[1] ~ '^(old|new)[.][a-z_]'
+                           THEN pghistory._field(left(token[1], 3), substr(token[1], 5))
+                           ELSE token[1] END, '' ORDER BY position)
+      FROM regexp_matches(
+               condition,
+               $re$(E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|$re$
+               || $re$(?:old|new)\.(?:[[:alnum:]_$]+|"(?:[^"]|"")*")|[[:alnum:]_$]+|.)$re$,
+               'g')
+               WITH ORDINALITY AS t(token, position)
+$function$;
+
+-- The condition of a trigger as PostgreSQL writes it, under settings that leave nothing to those of the reader.
+CREATE OR REPLACE FUNCTION pghistory._deparsed_condition(
+    trigger_id oid, before_condition text, after_condition text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "DateStyle" TO 'ISO'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET quote_all_identifiers TO 'off'
+ SET standard_conforming_strings TO 'on'
+AS $function$
+DECLARE
+    definition CONSTANT text := pg_get_triggerdef(trigger_id);
+BEGIN
+    RETURN pghistory._portable_condition(
+        substr(definition, length(before_condition) + 1,
+               length(definition) - length(before_condition) - length(after_condition)));
+END
+$function$;
+
+-- The condition as PostgreSQL writes it, its parse tree, and what it names. The trigger it is parsed in
+-- is gone at once.
+CREATE OR REPLACE FUNCTION pghistory._parse_condition(
+    "table" regclass, events text, condition text, path text,
+    OUT deparsed text, OUT tree pg_node_tree, OUT objects jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    relation CONSTANT text := pghistory._table_name("table");
+    before_condition CONSTANT text :=
+        format('CREATE TRIGGER "!pghistory condition" AFTER %s ON %s FOR EACH ROW WHEN (', events, relation);
+    after_condition CONSTANT text := ') EXECUTE FUNCTION pghistory._parse_only()';
+    own_path CONSTANT text := current_setting('search_path');
+BEGIN
+    PERFORM set_config('search_path', path, true);
+    EXECUTE pg_catalog.concat(before_condition, condition, E'\n', after_condition);
+    PERFORM pg_catalog.set_config('search_path', own_path, true);
+    SELECT pghistory._deparsed_condition(t.oid, before_condition, after_condition), t.tgqual,
+           pghistory._objects_named(t.oid)
+      INTO deparsed, tree, objects
+      FROM pg_trigger AS t
+     WHERE t.tgrelid = "table" AND t.tgname = '!pghistory condition';
+    EXECUTE format('DROP TRIGGER "!pghistory condition" ON %s', relation);
+END
+$function$;
+
+-- Is the text one expression? In parentheses, as it will be used, several statements or a second clause would not
+-- do; bare, text that closes the parentheses and opens them again would not. Nothing is run: a cursor is opened
+-- and closed.
+CREATE OR REPLACE FUNCTION pghistory._check_single_expression("table" regclass, condition text, path text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    rows CONSTANT text := format('FROM ONLY %1$s AS old, ONLY %1$s AS new', pghistory._table_name("table"));
+    expression refcursor;
+BEGIN
+    PERFORM set_config('search_path', path, true);
+    OPEN expression FOR EXECUTE pg_catalog.concat('SELECT (', condition, E'\n) ', rows);
+    CLOSE expression;
+    OPEN expression FOR EXECUTE pg_catalog.concat('SELECT ', condition, E'\n ', rows);
+    CLOSE expression;
+END
+$function$;
+
+-- The condition as it is kept, the columns it names, and whether only a row-level trigger can have what it names.
+-- `path` is the search_path of the session that gave it.
+CREATE OR REPLACE FUNCTION pghistory._normalised_condition(
+    "table" regclass, kind text, condition text, path text,
+    OUT text text, OUT columns jsonb, OUT objects jsonb, OUT is_row_level boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    events CONSTANT text := pghistory._condition_events(kind);
+    first record;
+    second record;
+    code text;
+    reason text;
+BEGIN
+    is_row_level := false;
+    columns := '[]';
+    objects := '[]';
+    IF condition IS NULL THEN
+        RETURN;
+    ELSIF events IS NULL THEN
+        RAISE EXCEPTION 'kind "%" takes no condition', kind
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Its events are written only by create_event(): decide there.';
+    END IF;
+    BEGIN
+        PERFORM pghistory._check_single_expression("table", condition, path);
+        first := pghistory._parse_condition("table", events, condition, path);
+    EXCEPTION WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, reason = MESSAGE_TEXT;
+        RAISE EXCEPTION 'condition of kind "%" is not accepted: %', kind, reason
+            USING ERRCODE = code,
+                  DETAIL = format('The condition is: %s', condition),
+                  HINT = 'A condition is one boolean SQL expression over the columns of OLD (update, delete, '
+                         'truncate) and NEW (insert, update), without subqueries.';
+    END;
+    BEGIN
+        second := pghistory._parse_condition("table", events, first.deparsed, 'pg_catalog, pg_temp');
+        IF pghistory._depends_on_role(first.tree) THEN
+            reason := 'it asks for the current user or schema, '
+                      'and events are written as the owner of the event table';
+        ELSIF first.tree::text ~ ':consttype (24|2202|2203|2204|2205|2206|3734|3769|4089|4096|4191) ' THEN
+            reason := 'it has a constant that stands for an object, such as a regclass';
+        ELSIF second.deparsed <> first.deparsed
+              OR pghistory._meaning(second.tree) <> pghistory._meaning(first.tree)
+        THEN
+            reason := 'PostgreSQL would read it differently';
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS reason = MESSAGE_TEXT;
+    END;
+    IF reason IS NOT NULL THEN
+        RAISE EXCEPTION 'condition cannot be kept without changing its meaning: %', reason
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = format('It would be kept as: %s', first.deparsed),
+                  HINT = 'Write it with function calls and plain comparisons, such as pghistory.any_change().';
+    END IF;
+    text := first.deparsed;
+    objects := first.objects;
+    SELECT COALESCE(jsonb_agg(jsonb_build_object('number', a.attnum, 'name', a.attname, 'type', a.atttypid)
+                              ORDER BY a.attnum), '[]')
+      INTO columns
+      FROM pg_attribute AS a
+     WHERE a.attrelid = "table" AND a.attnum > 0
+       AND a.attnum IN (SELECT m[1]::smallint
+                          FROM regexp_matches(first.tree::text, ':varattno ([0-9]+) ', 'g') AS m);
+    -- Transition tables have neither whole rows of the table's type nor system columns. The placeholders for
+    -- changes name whole rows, but are not evaluated as they stand.
+    is_row_level := pghistory._meaning(first.tree) ~ ':varattno -'
+        OR (SELECT count(*) FROM regexp_matches(pghistory._meaning(first.tree), ':varattno 0 ', 'g'))
+           > 2 * (SELECT count(*)
+                    FROM regexp_matches(text, 'pghistory[.]_tracked_[a-z_]+[(]old[.][*], new[.][*][)]', 'g'));
+END
+$function$;
+
+-- The condition after something it names was renamed: {"old.email": "old.mail", "public.mood": "app.mood"}.
+-- PostgreSQL writes every name with two parts; what stands in a literal is left alone.
+CREATE OR REPLACE FUNCTION pghistory._renamed_condition(condition text, renames jsonb)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT string_agg(COALESCE(renames ->> token[1], token[1]), '' ORDER BY position)
+      FROM regexp_matches(
+               condition,
+               $re$(E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|(?:"(?:[^"]|"")*"|[[:alnum:]_$]+)$re$
+               || $re$(?:\.(?:"(?:[^"]|"")*"|[[:alnum:]_$]+|[-+*/<>=~!@#%^&|`?]+))?|.)$re$,
+               'g') WITH ORDINALITY AS t(token, position)
+$function$;
+
+-- What a condition names, brought up to date.
+CREATE OR REPLACE FUNCTION pghistory._renamed_columns("table" regclass, columns jsonb, same_origin boolean)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(jsonb_agg(jsonb_build_object('number', a.attnum, 'name', a.attname, 'type', a.atttypid)
+                              ORDER BY a.attnum), '[]')
+      FROM jsonb_to_recordset(columns) AS k(number smallint, name name)
+           JOIN pg_attribute AS a ON a.attrelid = "table" AND a.attnum > 0 AND NOT a.attisdropped
+                                 AND CASE WHEN same_origin THEN a.attnum = k.number ELSE a.attname = k.name END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._renamed_objects(objects jsonb, same_origin boolean)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(jsonb_agg(jsonb_build_object('class', k.class, 'id', o.id, 'schema', o.schema,
+                                                 'name', pghistory._object_text(k.class, o.id))), '[]')
+      FROM jsonb_to_recordset(objects) AS k(class text, id oid, schema oid, name text)
+           CROSS JOIN LATERAL (
+               SELECT k.id, k.schema WHERE same_origin
+                UNION ALL
+               SELECT p.oid, p.pronamespace FROM pg_proc AS p
+                WHERE NOT same_origin AND k.class = 'pg_proc' AND p.oid = to_regproc(k.name)
+                UNION ALL
+               SELECT t.oid, t.typnamespace FROM pg_type AS t
+                WHERE NOT same_origin AND k.class = 'pg_type' AND t.oid = to_regtype(k.name)
+           ) AS o
+$function$;
+
+-- Does a kept condition still mean something, after what it names has changed? It comes from the registry: what
+-- closes the parentheses it stands in, or ends the statement, is not given to the parser.
+CREATE OR REPLACE FUNCTION pghistory._still_parses("table" regclass, kind text, condition text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    token text;
+    depth integer := 0;
+BEGIN
+    FOR token IN
+        SELECT m[1] FROM regexp_matches(
+            condition, $re$(E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|--|/[*]|.)$re$, 'g') AS m
+    LOOP
+        depth := depth + CASE token WHEN '(' THEN 1 WHEN ')' THEN -1 ELSE 0 END;
+        IF depth < 0 OR token IN (';', '--', '/*', '$') THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    RETURN condition IS NULL
+        OR depth = 0 AND (pghistory._parse_condition("table", pghistory._condition_events(kind), condition,
+                                                     'pg_catalog, pg_temp')).deparsed = condition;
+EXCEPTION WHEN OTHERS THEN
+    RETURN false;
+END
+$function$;
+-- Event tables: what they consist of, making them, and taking over one that is there.
+
+-- The columns of an event table, in order. `source` is the tracked column that one holds, if any; one that is not
+-- `required` may be missing from a table that is taken over.
+CREATE OR REPLACE FUNCTION pghistory._event_columns(
+    "table" regclass,
+    fields name[],
+    obj_key name[],
+    context text,
+    OUT name name,
+    OUT type_id oid,
+    OUT type_modifier integer,
+    OUT collation_id oid,
+    OUT source name,
+    OUT not_null boolean,
+    OUT required boolean)
+ RETURNS SETOF record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH key_column AS (
+        SELECT k.position, c.name, t.type_id, t.type_modifier, c.collation_id
+          FROM unnest(obj_key) WITH ORDINALITY AS k(field, position)
+               JOIN pghistory._columns("table") AS c ON c.name = k.field
+               CROSS JOIN LATERAL pghistory._event_type(c.type_id, c.type_modifier) AS t
+    )
+    SELECT v.name, v.type_id, v.type_modifier, v.collation_id, v.source, v.not_null, v.required
+      FROM (
+        SELECT section, position, f.name::name, f.type::oid AS type_id, -1 AS type_modifier,
+               (SELECT typcollation FROM pg_type WHERE oid = f.type) AS collation_id,
+               NULL::name AS source, f.not_null, true AS required
+          FROM (VALUES (1, 1, 'pgh_id', 'bigint'::regtype, true),
+                       (1, 2, 'pgh_created_at', 'timestamp with time zone', true),
+                       (1, 3, 'pgh_label', 'text', true),
+                       (1, 4, 'pgh_operation', '"char"', true),
+                       (1, 5, 'pgh_xid', 'xid8', true),
+                       (4, 1, 'pgh_context_id', 'uuid', false),
+                       (4, 2, 'pgh_context', 'jsonb', false))
+               AS f(section, position, name, type, not_null)
+         WHERE f.name NOT IN ('pgh_context_id', 'pgh_context')
+            OR f.name = 'pgh_context_id' AND _event_columns.context <> 'none'
+            OR f.name = 'pgh_context' AND _event_columns.context = 'inline'
+        UNION ALL
+        SELECT 2, k.position, (pghistory._object_columns(obj_key))[k.position], k.type_id, k.type_modifier,
+               k.collation_id, NULL, false, true
+          FROM key_column AS k
+        UNION ALL
+        SELECT 3, k.position, (pghistory._other_key_columns(obj_key))[k.position], k.type_id, k.type_modifier,
+               k.collation_id, NULL, false, false
+          FROM key_column AS k
+        UNION ALL
+        SELECT 5, c.number, c.name, t.type_id, t.type_modifier, c.collation_id, c.name, false, true
+          FROM pghistory._columns("table") AS c
+               CROSS JOIN LATERAL pghistory._event_type(c.type_id, c.type_modifier) AS t
+         WHERE c.name = ANY (fields)
+      ) AS v
+     ORDER BY v.section, v.position;
+END
+$function$;
+
+-- A column's type as it is written, with its collation where that is not the type's own.
+CREATE OR REPLACE FUNCTION pghistory._type_text(type_id oid, type_modifier integer, collation_id oid)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT format_type(type_id, type_modifier)
+               || COALESCE((SELECT format(' COLLATE %I.%I', n.nspname, c.collname)
+                              FROM pg_collation AS c
+                                   JOIN pg_namespace AS n ON n.oid = c.collnamespace
+                                   JOIN pg_type AS t ON t.oid = type_id
+                             WHERE c.oid = collation_id AND c.oid <> t.typcollation),
+                           ''));
+END
+$function$;
+
+-- Large values are stored in an event as they are stored in the table.
+CREATE OR REPLACE FUNCTION pghistory._copy_storage(event_table regclass, field name, "table" regclass, source name)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this record;
+BEGIN
+    SELECT c.compression, c.storage, c.storage <> t.typstorage AS differs
+      INTO this
+      FROM pghistory._columns("table") AS c JOIN pg_type AS t ON t.oid = c.type_id
+     WHERE c.name = source;
+    IF this.differs THEN
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET STORAGE %s', pghistory._table_name(event_table), field,
+                       CASE this.storage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN'
+                                         ELSE 'EXTENDED' END);
+    END IF;
+    IF this.compression <> '' THEN
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET COMPRESSION %s',
+                       pghistory._table_name(event_table), field,
+                       CASE this.compression WHEN 'l' THEN 'lz4' ELSE 'pglz' END);
+    END IF;
+END
+$function$;
+
+-- What an append-only event table answers.
+CREATE OR REPLACE FUNCTION pghistory._refuse_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RAISE EXCEPTION 'event table %.% is append-only: % refused',
+            quote_ident(TG_TABLE_SCHEMA), quote_ident(TG_TABLE_NAME), TG_OP
+        USING ERRCODE = 'insufficient_privilege',
+              HINT = 'Its owner can call track() again with append_only => false.';
+END
+$function$;
+
+-- Puts the guard of an append-only event table in place, or takes it away.
+CREATE OR REPLACE FUNCTION pghistory._set_append_only(event_table regclass, append_only boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    guard CONSTANT name := '!pghistory append-only';
+    relation CONSTANT text := pghistory._table_name(event_table);
+    guarded CONSTANT boolean := EXISTS (SELECT FROM pg_trigger WHERE tgrelid = event_table AND tgname = guard);
+BEGIN
+    IF append_only AND NOT guarded THEN
+        EXECUTE format('CREATE TRIGGER %I BEFORE UPDATE OR DELETE OR TRUNCATE ON %s '
+                       'FOR EACH STATEMENT EXECUTE FUNCTION pghistory._refuse_change()',
+                       guard, relation);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', relation, guard);
+        IF pghistory._extension_is_installed() THEN
+            EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION pghistory', guard, relation);
+        END IF;
+    ELSIF append_only
+          AND (SELECT tgenabled = 'O' FROM pg_trigger WHERE tgrelid = event_table AND tgname = guard)
+    THEN
+        -- a restore that switches triggers off for a while switches them on as ordinary ones
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', relation, guard);
+    ELSIF guarded AND NOT append_only THEN
+        EXECUTE format('DROP TRIGGER %I ON %s', guard, relation);
+    END IF;
+END
+$function$;
+
+-- Ties events to their object by a real foreign key, or unties them.
+CREATE OR REPLACE FUNCTION pghistory._set_foreign_key(
+    event_table regclass, "table" regclass, obj_key name[], obj_fk text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    foreign_key CONSTANT name := 'pghistory_obj_fk';
+    relation CONSTANT text := pghistory._table_name(event_table);
+    actual text := (SELECT CASE confdeltype WHEN 'c' THEN 'cascade' WHEN 'n' THEN 'set null' ELSE 'restrict' END
+                      FROM pg_constraint WHERE conrelid = event_table AND conname = foreign_key);
+    definition text;
+BEGIN
+    IF actual IS NOT DISTINCT FROM obj_fk THEN
+        RETURN;
+    END IF;
+    IF actual IS NOT NULL THEN
+        EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', relation, foreign_key);
+    END IF;
+    IF obj_fk IS NOT NULL THEN
+        definition := format(
+            'ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%s) REFERENCES %s (%s) ON UPDATE CASCADE ON DELETE %s',
+            relation, foreign_key,
+            (SELECT string_agg(quote_ident(field), ', ') FROM unnest(pghistory._object_columns(obj_key)) AS field),
+            pghistory._table_name("table"),
+            (SELECT string_agg(quote_ident(field), ', ') FROM unnest(obj_key) AS field),
+            CASE obj_fk WHEN 'cascade' THEN 'CASCADE' WHEN 'set null' THEN 'SET NULL' ELSE 'RESTRICT' END);
+        BEGIN
+            EXECUTE definition;
+        EXCEPTION WHEN foreign_key_violation THEN
+            EXECUTE definition || ' NOT VALID';  -- events of objects that are gone
+        END;
+    END IF;
+END
+$function$;
+
+-- Events are looked up by object, by context, and where a key changed. Values that no btree index is known to hold,
+-- since they may be too long for one or of a type without order, are hashed.
+CREATE OR REPLACE FUNCTION pghistory._create_event_indexes(
+    event_table regclass, "table" regclass, obj_key name[], context text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    relation CONSTANT text := pghistory._table_name(event_table);
+    columns CONSTANT name[] := pghistory._object_columns(obj_key);
+BEGIN
+    IF obj_key <> '{}' THEN
+        IF NOT EXISTS (
+               SELECT FROM pghistory._columns("table") AS c
+                WHERE c.name = ANY (obj_key)
+                  AND NOT (pghistory._is_indexable(c.type_id, 'btree')
+                           AND (c.fixed_size OR pghistory._has_index("table", obj_key))))
+        THEN
+            EXECUTE format('CREATE INDEX ON %s (%s, pgh_id)', relation,
+                           (SELECT string_agg(quote_ident(field), ', ') FROM unnest(columns) AS field));
+        ELSIF (SELECT pghistory._is_indexable(c.type_id, 'hash') FROM pghistory._columns("table") AS c
+                WHERE c.name = obj_key[1])
+        THEN
+            EXECUTE format('CREATE INDEX ON %s USING hash (%I)', relation, columns[1]);
+        END IF;
+    END IF;
+    IF obj_key <> '{}' THEN
+        EXECUTE format('CREATE INDEX ON %s (pgh_id) WHERE %I IS NOT NULL', relation,
+                       (pghistory._other_key_columns(obj_key))[1]);
+    END IF;
+    IF context <> 'none' THEN
+        EXECUTE format('CREATE INDEX ON %s (pgh_context_id) WHERE pgh_context_id IS NOT NULL', relation);
+    END IF;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._create_event_table(
+    "table" regclass, event_schema name, event_name name, fields name[], obj_key name[], obj_fk text, context text,
+    append_only boolean)
+ RETURNS regclass
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    column_limit CONSTANT integer := 1600;
+    relation CONSTANT text := format('%I.%I', event_schema, event_name);
+    columns text[] := ARRAY(
+        SELECT format('%I %s%s', c.name, pghistory._type_text(c.type_id, c.type_modifier, c.collation_id),
+                      CASE WHEN c.name = 'pgh_id' THEN ' GENERATED ALWAYS AS IDENTITY PRIMARY KEY'
+                           WHEN c.not_null THEN ' NOT NULL'
+                           ELSE '' END)
+          FROM pghistory._event_columns("table", fields, obj_key, context) AS c);
+    field name;
+    event_table regclass;
+BEGIN
+    IF cardinality(columns) > column_limit THEN
+        RAISE EXCEPTION 'events of table % would have % columns, and a table can have %',
+                pghistory._table_name("table"), cardinality(columns), column_limit
+            USING ERRCODE = 'too_many_columns',
+                  HINT = 'Leave out some with fields or exclude.';
+    END IF;
+    EXECUTE format(E'CREATE TABLE %s (\n    %s\n)', relation, array_to_string(columns, E',\n    '));
+    event_table := to_regclass(relation);
+    FOREACH field IN ARRAY fields LOOP
+        PERFORM pghistory._copy_storage(event_table, field, "table", field);
+    END LOOP;
+    PERFORM pghistory._create_event_indexes(event_table, "table", obj_key, context);
+    PERFORM pghistory._set_foreign_key(event_table, "table", obj_key, obj_fk);
+    PERFORM pghistory._set_append_only(event_table, append_only);
+    EXECUTE format('COMMENT ON TABLE %s IS %L', relation,
+                   format('The history of %s, written by pghistory.', pghistory._table_name("table")));
+    -- What a superuser or another member of the owning role tracks belongs to the table's owner all the same.
+    IF pghistory._owner("table") <> current_user::regrole THEN
+        BEGIN
+            EXECUTE format('ALTER TABLE %s OWNER TO %s', relation, pghistory._owner("table"));
+        EXCEPTION WHEN insufficient_privilege THEN
+            NULL;  -- the owner may not create tables in that schema: the caller keeps it
+        END;
+    END IF;
+    RETURN event_table;
+END
+$function$;
+
+-- Why events cannot be written to a table, or null when they can: its pgh_id must fill itself, what is written must
+-- not be generated, and what is not always written may be null.
+CREATE OR REPLACE FUNCTION pghistory._unwritable(event_table regclass, written name[])
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    problem text;
+BEGIN
+    IF (SELECT NOT a.atthasdef AND a.attidentity = ''
+          FROM pg_attribute AS a WHERE a.attrelid = event_table AND a.attname = 'pgh_id')
+    THEN
+        RETURN 'its column "pgh_id" does not fill itself';
+    END IF;
+    SELECT CASE WHEN a.attgenerated <> '' OR a.attidentity <> ''
+                THEN format('its column "%s" is generated', a.attname)
+                ELSE format('its column "%s" must not be null, and is not always written', a.attname) END
+      INTO problem
+      FROM pg_attribute AS a
+     WHERE a.attrelid = event_table AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> 'pgh_id'
+       AND CASE WHEN a.attname <> ALL (written) THEN a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
+                ELSE a.attgenerated <> '' OR a.attidentity <> ''
+                     OR a.attnotnull AND (starts_with(a.attname, 'pgh_other_')
+                                          OR a.attname IN ('pgh_context_id', 'pgh_context')) END
+     LIMIT 1;
+    RETURN problem;
+END
+$function$;
+
+-- Why a table that is there cannot hold such events, or null when it can.
+CREATE OR REPLACE FUNCTION pghistory._misfit(
+    event_table regclass, "table" regclass, fields name[], obj_key name[], context text, append_only boolean)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    problem text;
+BEGIN
+    IF (SELECT relkind NOT IN ('r', 'p') OR relpersistence = 't' FROM pg_class WHERE oid = event_table) THEN
+        RETURN 'it is not an ordinary table';
+    ELSIF append_only
+          AND EXISTS (SELECT FROM pg_class WHERE oid = event_table AND (relkind = 'p' OR relhassubclass))
+    THEN
+        RETURN 'it has partitions or children, which nothing would guard as append-only';
+    ELSIF EXISTS (SELECT FROM pghistory.tracker AS t WHERE t."table" = _misfit.event_table)
+          OR event_table = "table"
+    THEN
+        RETURN 'it is a tracked table';
+    END IF;
+
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _misfit.event_table;
+    IF FOUND THEN
+        IF registered."table" <> "table" AND pghistory._table_name(registered."table") IS NOT NULL THEN
+            RETURN format('it holds the events of %s', pghistory._table_name(registered."table"));
+        ELSIF registered."table" IS DISTINCT FROM "table"
+              AND format('%I.%I', registered.table_schema, registered.table_name) <> pghistory._table_name("table")
+        THEN
+            RETURN format('it holds the events of %I.%I, which was dropped',
+                          registered.table_schema, registered.table_name);
+        ELSIF registered.obj_key <> obj_key THEN
+            RETURN format('its events name the object by %s',
+                          COALESCE(NULLIF(array_to_string(registered.obj_key, ', '), ''), 'nothing'));
+        ELSIF registered.context <> context THEN
+            RETURN format('its events have context "%s"', registered.context);
+        END IF;
+    END IF;
+
+    SELECT CASE WHEN a.attname IS NULL THEN format('it has no column "%s"', c.name)
+                ELSE format('its column "%s" is %s, not %s', c.name,
+                            pghistory._type_text(a.atttypid, a.atttypmod, a.attcollation),
+                            pghistory._type_text(c.type_id, c.type_modifier, c.collation_id)) END
+      INTO problem
+      FROM pghistory._event_columns("table", fields, obj_key, context) AS c
+           LEFT JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = c.name AND NOT a.attisdropped
+     WHERE (c.required OR a.attname IS NOT NULL)
+       AND NOT pghistory._holds(event_table, c.name, c.type_id, c.type_modifier, c.collation_id)
+     LIMIT 1;
+    IF FOUND THEN
+        RETURN problem;
+    END IF;
+    RETURN pghistory._unwritable(event_table, ARRAY(
+        SELECT c.name FROM pghistory._event_columns("table", fields, obj_key, context) AS c));
+END
+$function$;
+
+-- The parts of a name such as audit.users_event; without a schema, that of the tracked table.
+CREATE OR REPLACE FUNCTION pghistory._parsed_event_table(
+    event_table text, "table" regclass, OUT event_schema name, OUT event_name name)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    parts text[];
+BEGIN
+    BEGIN
+        parts := parse_ident(event_table);
+    EXCEPTION WHEN invalid_parameter_value THEN
+        NULL;  -- said below
+    END;
+    IF parts IS NULL OR cardinality(parts) > 2 OR octet_length(parts[cardinality(parts)]) > 63 THEN
+        RAISE EXCEPTION 'event_table "%" is not a table name', event_table
+            USING ERRCODE = 'invalid_name',
+                  HINT = 'Give a name of at most 63 bytes, or schema.name, quoted as in SQL.';
+    ELSIF cardinality(parts) = 2 AND starts_with(parts[1], 'pg_temp') THEN
+        RAISE EXCEPTION 'event_table "%" would be temporary', event_table
+            USING ERRCODE = 'invalid_name',
+                  HINT = 'Events are kept: name a schema that stays.';
+    END IF;
+    event_name := parts[cardinality(parts)];
+    IF cardinality(parts) = 2 THEN
+        event_schema := parts[1];
+    ELSE
+        SELECT n.nspname INTO event_schema
+          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = "table";
+    END IF;
+END
+$function$;
+
+-- The columns that a tracker records: those given, all but those excluded, or all.
+CREATE OR REPLACE FUNCTION pghistory._tracked_fields("table" regclass, fields name[], exclude name[])
+ RETURNS name[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (
+        SELECT COALESCE(fields,
+                        ARRAY(SELECT name FROM pghistory._columns("table")
+                               WHERE name <> ALL (COALESCE(exclude, '{}'))
+                               ORDER BY number)));
+END
+$function$;
+-- The text of generated functions. What is written here is what people read under \sf.
+
+-- What each tracker of a table wants written, operation by operation, and at which level.
+CREATE OR REPLACE FUNCTION pghistory._operations(
+    "table" regclass,
+    OUT event_table regclass,
+    OUT label text,
+    OUT ordinal bigint,
+    OUT operation text,
+    OUT level text,
+    OUT image text,
+    OUT code text,
+    OUT only_changes boolean,
+    OUT condition text,
+    OUT fields name[])
+ RETURNS SETOF record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH operation_of_kind(kind, operation, image, code, only_changes) AS (
+        VALUES ('snapshot', 'insert', 'new', 'I', false),
+               ('snapshot', 'update', 'new', 'U', true),
+               ('after_insert', 'insert', 'new', 'I', false),
+               ('after_insert_or_update', 'insert', 'new', 'I', false),
+               ('after_insert_or_update', 'update', 'new', 'U', false),
+               ('before_update', 'update', 'old', 'B', false),
+               ('after_update', 'update', 'new', 'U', false),
+               ('before_delete', 'delete', 'old', 'D', false),
+               ('before_truncate', 'truncate', 'old', 'T', false),
+               ('history', 'insert', 'new', 'I', false),
+               ('history', 'update', 'new', 'U', true),
+               ('history', 'delete', 'old', 'D', false),
+               ('history', 'truncate', 'old', 'T', false)
+    )
+    SELECT t.event_table, t.label, t.ordinal, o.operation,
+           CASE
+           WHEN o.operation = 'truncate' THEN 'statement'
+           WHEN t.level = 'row' OR t.condition_is_row_level THEN 'row'
+           WHEN t.level = 'auto' AND o.operation = 'update' THEN 'row'
+           WHEN pghistory._row_level_reason(t."table", o.operation) IS NOT NULL THEN 'row'
+           ELSE 'statement'
+           END,
+           o.image, o.code, o.only_changes, CASE WHEN NOT t.condition_is_void THEN t.condition END,
+           pghistory._tracked_fields(t."table", t.fields, t.exclude)
+      FROM pghistory.tracker AS t JOIN operation_of_kind AS o USING (kind)
+     WHERE t."table" = _operations."table"
+     ORDER BY t.ordinal;
+END
+$function$;
+
+-- Did the update change any of the fields? By image, fixed-size columns first: large values are read last.
+CREATE OR REPLACE FUNCTION pghistory._change_text("table" regclass, fields name[], level text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE
+           WHEN level = 'row' AND (fields = '{}' OR count(*) FILTER (WHERE name <> ALL (fields)) = 0)
+           THEN 'old.* *<> new.*'
+           ELSE format('ROW(%s)::record *<> ROW(%s)::record',
+                       string_agg(pghistory._field('old', name), ', ' ORDER BY fixed_size DESC, number)
+                           FILTER (WHERE fields = '{}' OR name = ANY (fields)),
+                       string_agg(pghistory._field('new', name), ', ' ORDER BY fixed_size DESC, number)
+                           FILTER (WHERE fields = '{}' OR name = ANY (fields)))
+           END
+      FROM pghistory._columns("table")
+$function$;
+
+-- A kept condition, its placeholders for changes of the tracked fields filled in.
+CREATE OR REPLACE FUNCTION pghistory._condition_text(condition text, "table" regclass, fields name[])
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    compared CONSTANT name[] := CASE WHEN fields = '{}' THEN pghistory._tracked_fields("table", NULL, NULL)
+                                     ELSE fields END;
+    change text;
+BEGIN
+    FOREACH change IN ARRAY ARRAY['any_change', 'all_change', 'any_dont_change', 'all_dont_change'] LOOP
+        condition := replace(condition, format('pghistory._tracked_%s(old.*, new.*)', change),
+                             pghistory._change_of(change, compared));
+    END LOOP;
+    RETURN condition;
+END
+$function$;
+
+-- One INSERT of an event: from a table expression, or of one row where there is none.
+CREATE OR REPLACE FUNCTION pghistory._insert_text(
+    event_table regclass, columns text[], expressions text[], source text, indent integer)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    margin CONSTANT text := repeat(' ', indent);
+BEGIN
+    RETURN concat(
+        margin, 'INSERT INTO ', pghistory._table_name(event_table), E'\n',
+        margin, '    (', pghistory._wrapped(columns, indent + 5), E')\n',
+        CASE WHEN source IS NULL
+             THEN concat(margin, E'VALUES\n', margin, '    (', pghistory._wrapped(expressions, indent + 5), ')')
+             ELSE concat(margin, 'SELECT ', pghistory._wrapped(expressions, indent + 7), E'\n', source)
+        END);
+END
+$function$;
+
+-- The columns of an event and what goes into them. `label` is an SQL expression; `code` is the operation's letter.
+CREATE OR REPLACE FUNCTION pghistory._event_text(
+    event_table regclass, label text, operation text, image text, code text, fields name[], level text,
+    OUT columns text[], OUT expressions text[])
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    -- A row that exists no longer cannot be referred to: with a foreign key the object's key is the new one.
+    key_image text;
+    other_image text;
+    call CONSTANT text := CASE level WHEN 'statement' THEN '(SELECT pghistory.%s())' ELSE 'pghistory.%s()' END;
+    object_columns name[];
+    other_columns name[];
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _event_text.event_table;
+    key_image := CASE WHEN operation = 'update' AND registered.obj_fk IS NOT NULL THEN 'new' ELSE image END;
+    other_image := CASE key_image WHEN 'new' THEN 'old' ELSE 'new' END;
+    object_columns := pghistory._object_columns(registered.obj_key);
+    other_columns := pghistory._other_key_columns(registered.obj_key);
+
+    columns := ARRAY['pgh_created_at', 'pgh_label', 'pgh_operation', 'pgh_xid'];
+    expressions := ARRAY['now()', label, quote_literal(code), 'pg_current_xact_id()'];
+
+    columns := columns || ARRAY(SELECT quote_ident(c) FROM unnest(object_columns) AS c);
+    expressions := expressions || ARRAY(SELECT pghistory._field(key_image, k) FROM unnest(registered.obj_key) AS k);
+
+    IF operation = 'update'
+       AND (SELECT count(*) FROM pg_attribute
+             WHERE attrelid = event_table AND attname = ANY (other_columns) AND NOT attisdropped)
+           = cardinality(other_columns)
+    THEN
+        columns := columns || ARRAY(SELECT quote_ident(c) FROM unnest(other_columns) AS c);
+        expressions := expressions || ARRAY(
+            SELECT format('CASE WHEN %s THEN %s END',
+                          format('ROW(%s)::record *<> ROW(%s)::record',
+                                 (SELECT string_agg(pghistory._field('old', f), ', ')
+                                    FROM unnest(registered.obj_key) AS f),
+                                 (SELECT string_agg(pghistory._field('new', f), ', ')
+                                    FROM unnest(registered.obj_key) AS f)),
+                          pghistory._field(other_image, k))
+              FROM unnest(registered.obj_key) AS k);
+    END IF;
+
+    CASE registered.context
+    WHEN 'reference' THEN
+        columns := columns || 'pgh_context_id'::text;
+        expressions := expressions || format(call, '_context_id');
+    WHEN 'inline' THEN
+        columns := columns || ARRAY['pgh_context_id', 'pgh_context'];
+        expressions := expressions || ARRAY[format(call, '_inline_context_id'), format(call, '_inline_context')];
+    ELSE
+        NULL;
+    END CASE;
+
+    columns := columns || ARRAY(
+        SELECT quote_ident(c.column_name) FROM pghistory.event_column AS c
+         WHERE c.event_table = _event_text.event_table AND c.table_column_name = ANY (fields)
+         ORDER BY c.table_column_number);
+    expressions := expressions || ARRAY(
+        SELECT pghistory._field(image, c.table_column_name) FROM pghistory.event_column AS c
+         WHERE c.event_table = _event_text.event_table AND c.table_column_name = ANY (fields)
+         ORDER BY c.table_column_number);
+END
+$function$;
+
+-- What generated functions begin with. The columns stand there so that the text changes when their types do: sessions
+-- keep plans for the types that there were.
+CREATE OR REPLACE FUNCTION pghistory._header_text("table" regclass, event_table regclass)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    columns CONSTANT text[] := ARRAY(
+        SELECT translate(format('%I %s', c.name, pghistory._type_text(c.type_id, c.type_modifier, c.collation_id)),
+                         E'\n\r', '  ')
+          FROM pghistory._columns("table") AS c ORDER BY c.number);
+BEGIN
+    RETURN format(E'\n-- Written by pghistory: events of %s go to %s. Change it with pghistory.track().\n'
+                  '-- Columns: %s\n',
+                  translate(pghistory._table_name("table"), E'\n\r', '  '),
+                  translate(pghistory._table_name(event_table), E'\n\r', '  '),
+                  replace(pghistory._wrapped(columns, 3), E'\n', E'\n--'));
+END
+$function$;
+
+-- What the function of one trigger does: what every tracker of this event table wants written for the operation; or
+-- only that something happened, without the values.
+CREATE OR REPLACE FUNCTION pghistory._trigger_statements(
+    "table" regclass, event_table regclass, operation text, level text, with_values boolean)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    body text := '';
+    this record;
+    event record;
+    change text;
+    condition text;
+    wanted text;
+    is_partitioned CONSTANT boolean := (SELECT relkind = 'p' FROM pg_class WHERE oid = "table");
+BEGIN
+    FOR this IN SELECT * FROM pghistory._operations("table") AS o
+                 WHERE (o.event_table, o.operation, o.level)
+                       = (_trigger_statements.event_table, _trigger_statements.operation, _trigger_statements.level)
+    LOOP
+        event := pghistory._event_text(event_table, quote_literal(this.label), operation, this.image, this.code,
+                                       CASE WHEN with_values THEN this.fields ELSE '{}' END, level);
+        change := CASE WHEN this.only_changes THEN pghistory._change_text("table", this.fields, level) END;
+        condition := '(' || pghistory._condition_text(this.condition, "table", this.fields) || ')';
+        wanted := concat_ws(' AND ', change, condition);
+
+        IF level = 'row' AND wanted = '' THEN
+            body := concat(body, pghistory._insert_text(
+                               event_table, event.columns, event.expressions, NULL, 4), E';\n');
+        ELSIF level = 'row' THEN
+            body := concat(body, '    IF ', wanted, E' THEN\n',
+                           pghistory._insert_text(event_table, event.columns, event.expressions, NULL, 8),
+                           E';\n    END IF;\n');
+        ELSIF operation = 'truncate' AND is_partitioned THEN
+            -- The trigger is on each partition: which one is being truncated is known when it fires.
+            body := concat(body, '    EXECUTE concat(',
+                           quote_literal(E'\n' || pghistory._insert_text(
+                               event_table, event.columns, event.expressions, '      FROM ONLY ', 4)),
+                           E',\n        format(''%I.%I'', TG_TABLE_SCHEMA, TG_TABLE_NAME), ',
+                           quote_literal(concat(' AS old', E'\n     WHERE ' || NULLIF(wanted, ''))), E');\n');
+        ELSIF operation = 'truncate' THEN
+            body := concat(body, pghistory._insert_text(
+                               event_table, event.columns, event.expressions,
+                               concat('      FROM ONLY ', pghistory._table_name("table"), ' AS old',
+                                      E'\n     WHERE ' || NULLIF(wanted, '')), 4), E';\n');
+        ELSIF operation <> 'update' THEN
+            body := concat(body, pghistory._insert_text(
+                               event_table, event.columns, event.expressions,
+                               concat('      FROM ', this.image, '_rows AS ', this.image,
+                                      E'\n     WHERE ' || NULLIF(wanted, '')), 4), E';\n');
+        ELSE
+            -- The two transition tables are paired by their order. A full join cannot be planned as a nested loop,
+            -- whatever the first statement of the session made the planner think of their size, as long as no
+            -- filter turns it into another join; one row needs no join at all.
+            body := concat(body,
+                E'    IF EXISTS (SELECT FROM new_rows OFFSET 1) THEN\n',
+                pghistory._insert_text(
+                    event_table, event.columns, event.expressions,
+                    concat(E'          FROM (SELECT row_number() OVER () AS pgh_row, * FROM old_rows) AS old\n',
+                           '               FULL JOIN (SELECT row_number() OVER () AS pgh_row, * FROM new_rows)',
+                           E' AS new USING (pgh_row)\n',
+                           '         WHERE COALESCE(',
+                           concat_ws(' AND ', 'new.pgh_row IS NOT NULL', NULLIF(wanted, '')), ', false)'),
+                    8),
+                E';\n    ELSE\n',
+                pghistory._insert_text(
+                    event_table, event.columns, event.expressions,
+                    concat('          FROM old_rows AS old, new_rows AS new',
+                           E'\n         WHERE ' || NULLIF(wanted, '')),
+                    8),
+                E';\n    END IF;\n');
+        END IF;
+    END LOOP;
+    RETURN body;
+END
+$function$;
+
+-- The body of the function of one trigger. An event is a little wider than its row: where that may not fit a page,
+-- it is written without its values rather than failing the write.
+CREATE OR REPLACE FUNCTION pghistory._trigger_body(
+    "table" regclass, event_table regclass, operation text, level text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    statements text := pghistory._trigger_statements("table", event_table, operation, level, true);
+BEGIN
+    IF pghistory._may_not_fit("table") THEN
+        statements := concat(
+            E'    BEGIN\n', statements,
+            E'    EXCEPTION WHEN program_limit_exceeded THEN\n',
+            E'        RAISE WARNING ''an event was too wide, and was written without its values''\n',
+            E'            USING ERRCODE = ''program_limit_exceeded'',\n',
+            E'                  DETAIL = SQLERRM,\n',
+            E'                  HINT = ''Leave out columns with fields or exclude.'';\n',
+            pghistory._trigger_statements("table", event_table, operation, level, false),
+            E'    END;\n');
+    END IF;
+    IF operation = 'truncate' THEN
+        statements := concat(
+            E'    BEGIN\n', statements,
+            E'    EXCEPTION WHEN insufficient_privilege THEN\n',
+            E'        RAISE WARNING ''the rows that go are not recorded: %'', SQLERRM\n',
+            E'            USING ERRCODE = ''insufficient_privilege'',\n',
+            E'                  HINT = ''See pghistory.verify().'';\n',
+            E'    END;\n');
+    END IF;
+    IF operation = 'truncate'
+       AND (SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = "table")
+    THEN
+        statements := concat(
+            E'    IF row_security_active(TG_RELID) THEN\n',
+            E'        RAISE WARNING ''rows that policies hide from the owner of the event table are not recorded''\n',
+            E'            USING ERRCODE = ''insufficient_privilege'',\n',
+            E'                  HINT = ''See pghistory.verify().'';\n',
+            E'    END IF;\n',
+            statements);
+    END IF;
+    RETURN concat(pghistory._header_text("table", event_table),
+                  CASE WHEN level = 'statement' THEN E'#variable_conflict use_column\n' END,
+                  E'BEGIN\n', statements, E'    RETURN NULL;\nEND\n');
+END
+$function$;
+
+-- The body of the function that create_event() calls, with the row as text: were it of any type that the writer
+-- likes, its casts would be his, and run as the owner; were it of the table's own, the table could not be dropped.
+CREATE OR REPLACE FUNCTION pghistory._by_hand_body("table" regclass, event_table regclass)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    body text := '';
+    this record;
+    event record;
+BEGIN
+    FOR this IN SELECT array_agg(t.label ORDER BY t.ordinal) AS labels,
+                       pghistory._tracked_fields(t."table", t.fields, t.exclude) AS fields
+                  FROM pghistory.tracker AS t
+                 WHERE t."table" = _by_hand_body."table" AND t.event_table = _by_hand_body.event_table
+                 GROUP BY 2
+                 ORDER BY min(t.ordinal)
+    LOOP
+        event := pghistory._event_text(event_table, 'label', 'by hand', 'new', 'S', this.fields, 'row');
+        body := concat(body, '    WHEN ',
+                       (SELECT string_agg(quote_literal(l), ', ' ORDER BY position)
+                          FROM unnest(this.labels) WITH ORDINALITY AS labels(l, position)),
+                       E' THEN\n',
+                       pghistory._insert_text(event_table, event.columns, event.expressions, NULL, 8),
+                       E'\n        RETURNING pgh_id INTO event_id;\n');
+    END LOOP;
+    RETURN concat(pghistory._header_text("table", event_table),
+                  format(E'DECLARE\n    new %1$s := "row"::%1$s;\n    event_id bigint;\nBEGIN\n',
+                         pghistory._table_name("table")),
+                  format(E'    PERFORM pghistory._use_permit(%L, label);\n', pghistory._table_name(event_table)),
+                  E'    CASE label\n', body, E'    END CASE;\n    RETURN event_id;\nEND\n');
+END
+$function$;
+-- Triggers and functions: what should be there, what is there, and making the one the other.
+
+CREATE OR REPLACE FUNCTION pghistory._is_generated(function oid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT EXISTS (SELECT FROM pg_proc WHERE oid = function AND starts_with(prosrc, E'\n-- Written by pghistory: '))
+$function$;
+
+-- A name for a generated function that is free, or taken by that function already: one of the event table's owner,
+-- or, where that changed hands, one that a trigger of the table calls. In a schema where others may create functions
+-- too, somebody's may stand in the way.
+CREATE OR REPLACE FUNCTION pghistory._own_function_name(
+    "table" regclass, function_schema name, wanted name, arguments oidvector, function_owner regrole)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    candidate name := wanted;
+    number integer := 1;
+BEGIN
+    WHILE EXISTS (SELECT FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+                   WHERE n.nspname = function_schema AND p.proname = candidate AND p.proargtypes = arguments
+                     AND NOT (pghistory._is_generated(p.oid)
+                              AND (p.proowner = function_owner
+                                   OR pg_has_role(p.proowner, 'USAGE')
+                                      AND (EXISTS (SELECT FROM pg_trigger AS t
+                                                    WHERE t.tgfoid = p.oid AND t.tgrelid = "table")
+                                           OR EXISTS (SELECT FROM pghistory.event_table AS e
+                                                       WHERE e."table" = _own_function_name."table"
+                                                         AND to_regprocedure(e.by_hand || '(text, text)') = p.oid)))))
+    LOOP
+        number := number + 1;
+        candidate := pghistory._fitting_name(wanted, format('_%s', number));
+    END LOOP;
+    RETURN format('%I.%I', function_schema, candidate);
+END
+$function$;
+
+-- Where the trigger for an operation goes. Row-level triggers of a partitioned table are cloned to its partitions
+-- by PostgreSQL; TRUNCATE fires the triggers of each partition it empties, and those only.
+CREATE OR REPLACE FUNCTION pghistory._trigger_relations("table" regclass, operation text, OUT relation regclass)
+ RETURNS SETOF regclass
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT t.relation
+      FROM pghistory._partition_tree("table") AS t JOIN pg_class AS c ON c.oid = t.relation
+     WHERE CASE WHEN operation <> 'truncate' THEN t.relation = "table"
+                -- foreign tables have no TRUNCATE triggers before PostgreSQL 16
+                ELSE t.is_leaf AND (c.relkind <> 'f' OR current_setting('server_version_num')::integer >= 160000)
+           END;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._trigger_definition(
+    trigger_name name, relation regclass, operation text, level text, with_rows boolean, function text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT format('CREATE TRIGGER %I %s %s ON %s%s FOR EACH %s EXECUTE FUNCTION %s()',
+                  trigger_name,
+                  CASE WHEN operation = 'truncate' THEN 'BEFORE' ELSE 'AFTER' END,
+                  upper(operation),
+                  pghistory._table_name(relation),
+                  CASE WHEN with_rows AND level = 'statement' AND operation <> 'truncate'
+                       THEN ' REFERENCING'
+                            || CASE WHEN operation IN ('update', 'delete') THEN ' OLD TABLE AS old_rows' ELSE '' END
+                            || CASE WHEN operation IN ('update', 'insert') THEN ' NEW TABLE AS new_rows' ELSE '' END
+                       ELSE '' END,
+                  upper(level),
+                  function)
+$function$;
+
+-- Notes who writes, for capture('current_user'): a SECURITY DEFINER function cannot see that, so that this one,
+-- which runs as the writer, fires right before.
+CREATE OR REPLACE FUNCTION pghistory._note_writer()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM set_config('pghistory.writer', current_user, true);
+    RETURN NULL;
+END
+$function$;
+
+-- The triggers that the trackers of a table need, on it and on its partitions, and the functions these call.
+CREATE OR REPLACE FUNCTION pghistory._desired_triggers(
+    "table" regclass,
+    OUT relation regclass,
+    OUT trigger_name name,
+    OUT event_table regclass,
+    OUT operation text,
+    OUT function text,
+    OUT body text,
+    OUT definition text)
+ RETURNS SETOF record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    notes_writer CONSTANT boolean := EXISTS (SELECT FROM pghistory.capture_key WHERE key = 'current_user');
+    this record;
+    own_function text;
+    own_body text;
+BEGIN
+    FOR this IN
+        SELECT o.event_table, o.operation, o.level, n.nspname, c.relowner::regrole AS owner,
+               e.context <> 'none' AS has_context
+          FROM (SELECT DISTINCT o.event_table, o.operation, o.level FROM pghistory._operations("table") AS o) AS o
+               JOIN pghistory.event_table AS e ON e.event_table = o.event_table
+               JOIN pg_class AS c ON c.oid = o.event_table
+               JOIN pg_namespace AS n ON n.oid = c.relnamespace
+         ORDER BY o.event_table::text, o.operation, o.level
+    LOOP
+        event_table := this.event_table;
+        operation := this.operation;
+        own_function := pghistory._own_function_name(
+            "table", this.nspname, pghistory._trigger_function_name(event_table, this.operation, this.level), '',
+            this.owner);
+        own_body := pghistory._trigger_body("table", event_table, this.operation, this.level);
+        FOR relation IN
+            SELECT t.relation FROM pghistory._trigger_relations("table", this.operation) AS t
+        LOOP
+            trigger_name := pghistory._trigger_name("table", event_table, this.operation, this.level);
+            function := own_function;
+            body := own_body;
+            definition := pghistory._trigger_definition(
+                trigger_name, relation, this.operation, this.level, true, function);
+            RETURN NEXT;
+            IF notes_writer AND this.has_context THEN
+                trigger_name := pghistory._trigger_name("table", event_table, this.operation, this.level, true);
+                function := 'pghistory._note_writer';
+                body := NULL;
+                definition := pghistory._trigger_definition(
+                    trigger_name, relation, this.operation, this.level, false, function);
+                RETURN NEXT;
+            END IF;
+        END LOOP;
+    END LOOP;
+END
+$function$;
+
+-- The triggers of ours that are on a table and its partitions. Those that PostgreSQL cloned are its business.
+CREATE OR REPLACE FUNCTION pghistory._actual_triggers(
+    "table" regclass,
+    OUT relation regclass, OUT trigger_name name, OUT function oid, OUT enabled "char", OUT definition text)
+ RETURNS SETOF record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT t.tgrelid::regclass, t.tgname, t.tgfoid, t.tgenabled, pg_get_triggerdef(t.oid)
+      FROM pghistory._partition_tree("table") AS p JOIN pg_trigger AS t ON t.tgrelid = p.relation
+     WHERE NOT t.tgisinternal AND t.tgparentid = 0
+       AND (pghistory._is_generated(t.tgfoid) OR t.tgfoid = 'pghistory._note_writer()'::regprocedure);
+END
+$function$;
+
+-- May anybody but its owner call a function, or attach it to a table of his own?
+CREATE OR REPLACE FUNCTION pghistory._is_open_to_all(function oid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT EXISTS (SELECT FROM pg_proc AS p
+                               CROSS JOIN LATERAL aclexplode(COALESCE(p.proacl, acldefault('f', p.proowner))) AS a
+                    WHERE p.oid = function AND a.grantee = 0)
+$function$;
+
+-- The settings of a generated function. TRUNCATE reads the table, and is not to fail where the writer switched
+-- row_security off.
+CREATE OR REPLACE FUNCTION pghistory._function_settings(operation text)
+ RETURNS text[]
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT ARRAY['search_path=pg_catalog, pg_temp']
+           || CASE WHEN operation = 'truncate' THEN ARRAY['row_security=on'] ELSE '{}' END
+$function$;
+
+-- Lets DROP EXTENSION take a generated function along. This locks the extension until the transaction ends; while
+-- another one holds it, the function goes without: DROP EXTENSION takes its trigger in any case.
+CREATE OR REPLACE FUNCTION pghistory._depend_on_extension(signature text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '1ms'
+AS $function$
+BEGIN
+    IF pghistory._extension_is_installed() THEN
+        EXECUTE format('ALTER FUNCTION %s DEPENDS ON EXTENSION pghistory', signature);
+    END IF;
+EXCEPTION WHEN lock_not_available THEN
+    NULL;
+END
+$function$;
+
+-- Creates or replaces a generated function, for its owner: whoever could attach a trigger function to a table of his
+-- own could write events with it.
+CREATE OR REPLACE FUNCTION pghistory._ensure_function(
+    function text, arguments text, result text, settings text[], body text, function_owner regrole)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    signature CONSTANT text := format('%s(%s)', function, arguments);
+    this pg_proc;
+BEGIN
+    SELECT * INTO this FROM pg_proc WHERE oid = to_regprocedure(
+        format('%s(%s)', function, CASE WHEN arguments <> '' THEN 'text, text' ELSE '' END));
+    IF this.prosrc = body AND this.prosecdef AND this.proowner = function_owner
+       AND this.proconfig = settings
+       AND (result <> 'trigger' OR NOT pghistory._is_open_to_all(this.oid))
+       AND this.prolang = (SELECT oid FROM pg_language WHERE lanname = 'plpgsql')
+    THEN
+        RETURN;
+    END IF;
+    EXECUTE format(
+        E'CREATE OR REPLACE FUNCTION %s\n RETURNS %s\n LANGUAGE plpgsql\n SECURITY DEFINER\n'
+        ' SET search_path TO ''pg_catalog'', ''pg_temp''%s\nAS %L',
+        signature, result,
+        CASE WHEN 'row_security=on' = ANY (settings) THEN E'\n SET row_security TO ''on''' ELSE '' END, body);
+    IF result = 'trigger' THEN
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', signature);
+    END IF;
+    PERFORM pghistory._depend_on_extension(signature);
+    IF function_owner <> COALESCE(this.proowner, current_user::regrole::oid) THEN
+        EXECUTE format('ALTER FUNCTION %s OWNER TO %s', signature, function_owner);
+    END IF;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._drop_function(function oid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF pghistory._is_generated(function)
+       AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = function)
+    THEN
+        EXECUTE format('DROP FUNCTION %s', function::regprocedure);
+    END IF;
+EXCEPTION WHEN insufficient_privilege THEN
+    NULL;  -- the event table went to another owner, and its old functions did not
+END
+$function$;
+
+-- Drops what is left of the functions of an event table that nothing writes to any more.
+CREATE OR REPLACE FUNCTION pghistory._drop_generated_functions(event_table regclass)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT pghistory._drop_function(p.oid)
+      FROM pg_class AS e
+           CROSS JOIN unnest(ARRAY['insert', 'update', 'delete', 'truncate']) AS operation
+           CROSS JOIN unnest(ARRAY['row', 'statement']) AS level
+           JOIN pg_proc AS p ON p.pronamespace = e.relnamespace AND p.pronargs = 0
+                            AND p.proname = pghistory._trigger_function_name(e.oid, operation, level)
+     WHERE e.oid = event_table
+$function$;
+
+-- Makes the triggers and functions of a table, and of what it is partitioned with, what its trackers need.
+CREATE OR REPLACE FUNCTION pghistory._apply_triggers("table" regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    family CONSTANT regclass[] := ARRAY(
+        SELECT t.relation FROM pghistory._partition_tree(pghistory._partition_root("table")) AS t
+         WHERE EXISTS (SELECT FROM pghistory.tracker AS r WHERE r."table" = t.relation));
+    wanted CONSTANT jsonb := COALESCE(
+        (SELECT jsonb_agg(to_jsonb(d)) FROM unnest(family) AS f, pghistory._desired_triggers(f) AS d), '[]');
+    desired record;
+    actual record;
+    stale oid[] := '{}';
+    function oid;
+BEGIN
+    FOR actual IN
+        SELECT a.* FROM pghistory._actual_triggers(pghistory._partition_root("table")) AS a
+         WHERE NOT EXISTS (
+               SELECT FROM jsonb_to_recordset(wanted) AS d(relation regclass, trigger_name name, definition text)
+                WHERE d.relation = a.relation AND d.trigger_name = a.trigger_name
+                  AND d.definition = a.definition)
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', actual.trigger_name, pghistory._table_name(actual.relation));
+        stale := stale || actual.function;
+    END LOOP;
+    -- A partition that was detached has kept the triggers that are not cloned.
+    FOR actual IN
+        SELECT t.tgrelid::regclass AS relation, t.tgname AS trigger_name, t.tgfoid AS function
+          FROM pghistory.event_table AS e
+               JOIN pg_class AS c ON c.oid = e.event_table
+               JOIN pg_proc AS p ON p.pronamespace = c.relnamespace AND pghistory._is_generated(p.oid)
+                                AND p.proname = pghistory._trigger_function_name(
+                                        e.event_table, 'truncate', 'statement')
+               JOIN pg_trigger AS t ON t.tgfoid = p.oid
+         WHERE e."table" = ANY (family)
+           AND t.tgrelid NOT IN (
+               SELECT r.relation
+                 FROM pghistory._partition_tree(pghistory._partition_root(_apply_triggers."table")) AS r)
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', actual.trigger_name, pghistory._table_name(actual.relation));
+        stale := stale || actual.function;
+    END LOOP;
+    FOR desired IN
+        SELECT * FROM jsonb_to_recordset(wanted)
+            AS d(relation regclass, trigger_name name, event_table regclass, operation text, function text, body text,
+                 definition text)
+    LOOP
+        IF desired.body IS NOT NULL THEN
+            PERFORM pghistory._ensure_function(
+                desired.function, '', 'trigger', pghistory._function_settings(desired.operation), desired.body,
+                pghistory._owner(desired.event_table));
+        END IF;
+        IF NOT EXISTS (SELECT FROM pg_trigger
+                        WHERE tgrelid = desired.relation AND tgname = desired.trigger_name)
+        THEN
+            EXECUTE desired.definition;
+            IF pghistory._extension_is_installed() THEN
+                EXECUTE format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION pghistory',
+                               desired.trigger_name, pghistory._table_name(desired.relation));
+            END IF;
+        END IF;
+    END LOOP;
+    FOREACH function IN ARRAY stale LOOP
+        PERFORM pghistory._drop_function(function);
+    END LOOP;
+END
+$function$;
+
+-- Triggers of ours that do not fire, those among them that PostgreSQL cloned to partitions.
+CREATE OR REPLACE FUNCTION pghistory._disabled_triggers(
+    "table" regclass, OUT relation regclass, OUT trigger_name name)
+ RETURNS SETOF record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN QUERY
+    SELECT t.tgrelid::regclass, t.tgname
+      FROM pghistory._partition_tree("table") AS p JOIN pg_trigger AS t ON t.tgrelid = p.relation
+     -- before PostgreSQL 15 clones count as internal
+     WHERE (NOT t.tgisinternal OR t.tgparentid <> 0) AND t.tgenabled IN ('D', 'R')
+       AND (pghistory._is_generated(t.tgfoid) OR t.tgfoid = 'pghistory._note_writer()'::regprocedure);
+END
+$function$;
+
+-- Switches the triggers of a table on again, where somebody switched them off.
+CREATE OR REPLACE FUNCTION pghistory._enable_triggers("table" regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    disabled record;
+BEGIN
+    FOR disabled IN SELECT * FROM pghistory._disabled_triggers("table") LOOP
+        EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I',
+                       pghistory._table_name(disabled.relation), disabled.trigger_name);
+    END LOOP;
+END
+$function$;
+
+-- The function through which create_event() writes to an event table.
+CREATE OR REPLACE FUNCTION pghistory._apply_by_hand("table" regclass, event_table regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    wanted text;
+BEGIN
+    SELECT e.by_hand, tn.nspname AS table_schema, en.nspname AS event_schema, ec.relname,
+           ec.relowner::regrole AS owner
+      INTO registered
+      FROM pghistory.event_table AS e
+           JOIN pg_class AS tc ON tc.oid = e."table" JOIN pg_namespace AS tn ON tn.oid = tc.relnamespace
+           JOIN pg_class AS ec ON ec.oid = e.event_table JOIN pg_namespace AS en ON en.oid = ec.relnamespace
+     WHERE e.event_table = _apply_by_hand.event_table;
+    IF EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = _apply_by_hand.event_table) THEN
+        wanted := pghistory._own_function_name(
+            "table", registered.table_schema,
+            pghistory._fitting_name(
+                CASE WHEN registered.event_schema = registered.table_schema THEN registered.relname::text
+                     ELSE format('%s_%s', registered.event_schema, registered.relname) END,
+                '_by_hand'),
+            ARRAY['text'::regtype, 'text'::regtype]::oidvector, registered.owner);
+        PERFORM pghistory._ensure_function(
+            wanted, 'label text, "row" text', 'bigint', pghistory._function_settings('by hand'),
+            pghistory._by_hand_body("table", event_table), registered.owner);
+    END IF;
+    IF registered.by_hand IS DISTINCT FROM wanted THEN
+        PERFORM pghistory._drop_function(to_regprocedure(registered.by_hand || '(text, text)'));
+        INSERT INTO pghistory._request
+        VALUES ('save function', "table", event_table, jsonb_build_object('by_hand', wanted));
+    END IF;
+END
+$function$;
+-- Following the user's DDL: the event table, its columns and the triggers become what the table has become.
+
+-- A column whose values are kept for nobody any more says so in its comment, which follows it wherever it goes.
+CREATE OR REPLACE FUNCTION pghistory._mark_kept(event_table regclass, field name, source name)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    relation CONSTANT text := pghistory._table_name(event_table);
+    this pg_attribute;
+BEGIN
+    EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', relation, field,
+                   format('Kept by pghistory: what column "%s" held.', source));
+    -- Nothing is written to it any more.
+    SELECT * INTO this FROM pg_attribute WHERE attrelid = event_table AND attname = field;
+    IF this.attnotnull AND this.attidentity = '' THEN
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', relation, field);
+    END IF;
+END
+$function$;
+
+-- What a dropped column held stays. A type that is not PostgreSQL's own becomes text, or it could not be dropped.
+CREATE OR REPLACE FUNCTION pghistory._keep_dropped(event_table regclass, field name)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM pghistory._mark_kept(event_table, field, field);
+    IF EXISTS (SELECT FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+                WHERE a.attrelid = event_table AND a.attname = field
+                  AND t.typnamespace <> 'pg_catalog'::regnamespace
+                  AND (pghistory._is_trusted(event_table)
+                       OR pghistory._may_rewrite(event_table)
+                          AND pghistory._is_harmless_cast(a.atttypid, 'text'::regtype)))
+    THEN
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE text', pghistory._table_name(event_table), field);
+    END IF;
+END
+$function$;
+
+-- Keeps a column under the first free name: <name>__1, <name>__2, ...
+CREATE OR REPLACE FUNCTION pghistory._set_aside(event_table regclass, field name)
+ RETURNS name
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    number integer := 1;
+    free_name name := pghistory._fitting_name(field, '__1');
+BEGIN
+    WHILE EXISTS (SELECT FROM pg_attribute WHERE attrelid = event_table AND attname = free_name) LOOP
+        number := number + 1;
+        free_name := pghistory._fitting_name(field, format('__%s', number));
+    END LOOP;
+    EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', pghistory._table_name(event_table), field, free_name);
+    PERFORM pghistory._mark_kept(event_table, free_name, field);
+    RETURN free_name;
+END
+$function$;
+
+-- Sees to it that an event table has a column of this name and type. Adding one of a domain with checks evaluates
+-- them: if they are somebody else's, its base type does.
+CREATE OR REPLACE FUNCTION pghistory._ensure_column(
+    event_table regclass, field name, type_id oid, type_modifier integer, collation_id oid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF pghistory._holds(event_table, field, type_id, type_modifier, collation_id)
+       AND (SELECT attgenerated = '' AND attidentity = '' AND NOT attnotnull
+              FROM pg_attribute WHERE attrelid = event_table AND attname = field)
+    THEN
+        RETURN;
+    ELSIF EXISTS (SELECT FROM pg_attribute
+                   WHERE attrelid = event_table AND attname = field AND NOT attisdropped)
+    THEN
+        PERFORM pghistory._set_aside(event_table, field);
+    END IF;
+    IF NOT pghistory._is_trusted(event_table) AND NOT pghistory._is_harmless_type(type_id) THEN
+        SELECT b.type_id, b.type_modifier INTO type_id, type_modifier
+          FROM pghistory._base_type(_ensure_column.type_id, _ensure_column.type_modifier) AS b;
+    END IF;
+    EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', pghistory._table_name(event_table), field,
+                   pghistory._type_text(type_id, type_modifier, collation_id));
+END
+$function$;
+
+-- Makes a column of an event table be of another type. Values that cannot become it, or would not be the same any
+-- more, stay beside it in a column of the old type.
+CREATE OR REPLACE FUNCTION pghistory._retype_column(
+    event_table regclass, field name, type_id oid, type_modifier integer, collation_id oid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    relation CONSTANT text := pghistory._table_name(event_table);
+    new_type CONSTANT text := format_type(type_id, type_modifier);
+    old_type text;
+    may_cast boolean;
+    changed boolean;
+    kept_name name;
+BEGIN
+    -- Of a domain, what it is made of: its checks have nothing to say about what was.
+    SELECT format_type(b.type_id, b.type_modifier),
+           pghistory._is_trusted(event_table)
+           OR pghistory._may_rewrite(event_table)
+              AND pghistory._is_harmless_cast(b.type_id, _retype_column.type_id)
+              AND pghistory._is_harmless_cast(_retype_column.type_id, b.type_id)
+              AND pghistory._is_harmless_cast(b.type_id, 'text'::regtype)
+      INTO old_type, may_cast
+      FROM pg_attribute AS a CROSS JOIN LATERAL pghistory._base_type(a.atttypid, a.atttypmod) AS b
+     WHERE a.attrelid = event_table AND a.attname = field;
+    IF may_cast THEN
+        BEGIN
+            EXECUTE format(
+                'SELECT EXISTS (SELECT FROM %1$s WHERE %2$I::%3$s::%4$s::text IS DISTINCT FROM %2$I::text)',
+                relation, field, new_type, old_type)
+               INTO changed;
+            IF NOT changed THEN
+                EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %I::%s', relation, field,
+                               pghistory._type_text(type_id, type_modifier, collation_id), field, new_type);
+                RETURN;
+            END IF;
+        EXCEPTION WHEN OTHERS THEN
+            NULL;  -- then they are kept beside it
+        END;
+    END IF;
+    kept_name := pghistory._set_aside(event_table, field);
+    PERFORM pghistory._ensure_column(event_table, field, type_id, type_modifier, collation_id);
+    IF may_cast THEN
+        BEGIN
+            EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %I::%s', relation, field,
+                           pghistory._type_text(type_id, type_modifier, collation_id), kept_name, new_type);
+        EXCEPTION WHEN OTHERS THEN
+            NULL;  -- not all of them can be cast
+        END;
+    END IF;
+END
+$function$;
+
+-- Renames columns of an event table, {"old": "new", ...}, also where names change places. What stands in the way
+-- and follows nothing is set aside.
+CREATE OR REPLACE FUNCTION pghistory._rename_columns(event_table regclass, renames jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    relation CONSTANT text := pghistory._table_name(event_table);
+    this record;
+BEGIN
+    FOR this IN SELECT key, value, row_number() OVER () AS number FROM jsonb_each_text(renames) LOOP
+        EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', relation, this.key, 'pgh_row_' || this.number);
+    END LOOP;
+    FOR this IN SELECT key, value, row_number() OVER () AS number FROM jsonb_each_text(renames) LOOP
+        IF EXISTS (SELECT FROM pg_attribute
+                    WHERE attrelid = event_table AND attname = this.value AND NOT attisdropped)
+        THEN
+            PERFORM pghistory._set_aside(event_table, this.value);
+        END IF;
+        EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', relation, 'pgh_row_' || this.number, this.value);
+    END LOOP;
+END
+$function$;
+
+-- Names and numbers of columns, as they are now: by number where the numbers hold, by name after a restore.
+CREATE OR REPLACE FUNCTION pghistory._current_names(
+    "table" regclass, names name[], numbers smallint[], same_origin boolean)
+ RETURNS name[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN names IS NOT NULL THEN ARRAY(
+               SELECT c.name
+                 FROM unnest(names, numbers) WITH ORDINALITY AS k(name, number, place)
+                      JOIN pghistory._columns("table") AS c
+                        ON CASE WHEN same_origin THEN c.number = k.number ELSE c.name = k.name END
+                ORDER BY k.place) END
+$function$;
+
+-- The columns that events hold follow those of the table.
+CREATE OR REPLACE FUNCTION pghistory._follow_columns("table" regclass, event_table regclass, same_origin boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    mapped jsonb;
+    this record;
+BEGIN
+    -- Renamed and dropped ones. A dropped column stays in the event table, and is nobody's.
+    SELECT COALESCE(jsonb_agg(jsonb_build_object(
+               'column_name', CASE WHEN pghistory._is_reserved_name(c.name) THEN m.column_name ELSE c.name END,
+               'table_column_name', c.name, 'table_column_number', c.number)), '[]')
+      INTO mapped
+      FROM pghistory.event_column AS m
+           JOIN pghistory._columns("table") AS c
+             ON CASE WHEN same_origin THEN c.number = m.table_column_number ELSE c.name = m.table_column_name END
+     WHERE m.event_table = _follow_columns.event_table;
+    PERFORM pghistory._rename_columns(_follow_columns.event_table,
+                                      COALESCE(jsonb_object_agg(m.column_name, c.name), '{}'))
+       FROM pghistory.event_column AS m
+            JOIN pghistory._columns("table") AS c
+              ON CASE WHEN same_origin THEN c.number = m.table_column_number ELSE c.name = m.table_column_name END
+      WHERE m.event_table = _follow_columns.event_table
+        AND m.column_name <> c.name AND NOT pghistory._is_reserved_name(c.name);
+    PERFORM pghistory._keep_dropped(_follow_columns.event_table, m.column_name)
+       FROM pghistory.event_column AS m
+            JOIN pg_attribute AS a ON a.attrelid = m.event_table AND a.attname = m.column_name
+      WHERE m.event_table = _follow_columns.event_table
+        AND NOT EXISTS (SELECT FROM pghistory._columns("table") AS c
+                         WHERE CASE WHEN same_origin THEN c.number = m.table_column_number
+                                    ELSE c.name = m.table_column_name END);
+
+    -- Retyped ones.
+    FOR this IN
+        SELECT m.column_name, t.type_id, t.type_modifier, c.collation_id, c.name
+          FROM jsonb_to_recordset(mapped) AS m(column_name name, table_column_number smallint)
+               JOIN pghistory._columns("table") AS c ON c.number = m.table_column_number
+               CROSS JOIN LATERAL pghistory._event_type(c.type_id, c.type_modifier) AS t
+               JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = m.column_name
+         WHERE NOT pghistory._holds(event_table, m.column_name, t.type_id, t.type_modifier, c.collation_id)
+    LOOP
+        PERFORM pghistory._retype_column(
+            event_table, this.column_name, this.type_id, this.type_modifier, this.collation_id);
+        PERFORM pghistory._copy_storage(event_table, this.column_name, "table", this.name);
+    END LOOP;
+
+    -- Added ones, where a tracker wants every column, and those that are missing.
+    FOR this IN
+        SELECT c.name, c.number, t.type_id, t.type_modifier, c.collation_id
+          FROM pghistory._columns("table") AS c
+               CROSS JOIN LATERAL pghistory._event_type(c.type_id, c.type_modifier) AS t
+         WHERE EXISTS (SELECT FROM pghistory.tracker AS r
+                        WHERE r.event_table = _follow_columns.event_table AND r."table" = _follow_columns."table"
+                          AND c.name = ANY (pghistory._tracked_fields(r."table", r.fields, r.exclude)))
+           AND NOT pghistory._is_reserved_name(c.name)
+           AND c.number NOT IN (
+               SELECT m.table_column_number FROM jsonb_to_recordset(mapped) AS m(table_column_number smallint)
+                WHERE EXISTS (
+                      SELECT FROM jsonb_to_recordset(mapped) AS n(column_name name, table_column_number smallint)
+                                  JOIN pg_attribute AS a
+                                    ON a.attrelid = event_table AND a.attname = n.column_name
+                       WHERE n.table_column_number = m.table_column_number))
+         ORDER BY c.number
+    LOOP
+        PERFORM pghistory._ensure_column(event_table, this.name,
+                                         this.type_id, this.type_modifier, this.collation_id);
+        PERFORM pghistory._copy_storage(event_table, this.name, "table", this.name);
+        mapped := mapped || jsonb_build_object(
+            'column_name', this.name, 'table_column_name', this.name, 'table_column_number', this.number,
+            'added_after', pghistory._last_event(event_table),
+            'missing_value', pghistory._missing_value("table", this.number));
+    END LOOP;
+
+    INSERT INTO pghistory._request VALUES ('save columns', "table", event_table, mapped);
+END
+$function$;
+
+-- Events of another key: they know it if they hold its columns.
+CREATE OR REPLACE FUNCTION pghistory._fill_key("table" regclass, event_table regclass, obj_key name[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this record;
+BEGIN
+    IF NOT pghistory._may_rewrite(event_table)
+       OR EXISTS (SELECT FROM unnest(obj_key) AS k(field)
+                   WHERE NOT EXISTS (SELECT FROM pghistory.event_column AS m
+                                      WHERE m.event_table = _fill_key.event_table AND m.table_column_name = k.field))
+    THEN
+        RETURN;
+    END IF;
+    FOR this IN
+        SELECT k.held, m.column_name, format_type(a.atttypid, a.atttypmod) AS type_text
+          FROM unnest(obj_key, pghistory._object_columns(obj_key)) AS k(field, held)
+               JOIN pghistory.event_column AS m
+                 ON m.event_table = _fill_key.event_table AND m.table_column_name = k.field
+               JOIN pg_attribute AS a ON a.attrelid = m.event_table AND a.attname = k.held
+    LOOP
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %I', pghistory._table_name(event_table),
+                       this.held, this.type_text, this.column_name);
+    END LOOP;
+END
+$function$;
+
+-- The real foreign key of events goes where the key went, if it can.
+CREATE OR REPLACE FUNCTION pghistory._follow_foreign_key("table" regclass, event_table regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_foreign_key.event_table;
+    IF registered.obj_fk IS NOT NULL THEN
+        PERFORM pghistory._set_foreign_key(event_table, "table", registered.obj_key, registered.obj_fk);
+    END IF;
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'events of % have no foreign key to their objects any more: %', "table", SQLERRM
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'Give the table a key that it can refer to, and call pghistory.refresh().';
+END
+$function$;
+
+-- The columns that name the object follow its key: the one given, or the primary key. A table that loses its
+-- primary key keeps naming its objects by the columns that are still there.
+CREATE OR REPLACE FUNCTION pghistory._follow_key("table" regclass, event_table regclass, same_origin boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    present name[];
+    wanted name[];
+    this record;
+    fresh boolean := false;
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_key.event_table;
+    present := pghistory._current_names("table", registered.obj_key, registered.obj_key_numbers, same_origin);
+    wanted := CASE WHEN registered.obj_key_given THEN present
+                   ELSE COALESCE(pghistory._primary_key("table"), present) END;
+    IF cardinality(present) < cardinality(registered.obj_key) AND registered.obj_key_given THEN
+        wanted := '{}';
+    END IF;
+
+    IF wanted = present AND cardinality(present) = cardinality(registered.obj_key) THEN
+        PERFORM pghistory._rename_columns(_follow_key.event_table,
+                                          COALESCE(jsonb_object_agg(old_name, new_name), '{}'))
+           FROM unnest(pghistory._object_columns(registered.obj_key)
+                       || pghistory._other_key_columns(registered.obj_key),
+                       pghistory._object_columns(wanted)
+                       || pghistory._other_key_columns(wanted)) AS k(old_name, new_name)
+                JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.old_name
+          WHERE old_name <> new_name;
+        FOR this IN
+            SELECT c.name, c.type_id, c.type_modifier, c.collation_id
+              FROM pghistory._event_columns("table", '{}', wanted, 'none') AS c
+                   JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = c.name
+             WHERE (starts_with(c.name, 'pgh_obj_') OR starts_with(c.name, 'pgh_other_'))
+               AND NOT pghistory._holds(event_table, c.name, c.type_id, c.type_modifier, c.collation_id)
+        LOOP
+            PERFORM pghistory._retype_column(
+                event_table, this.name, this.type_id, this.type_modifier, this.collation_id);
+        END LOOP;
+    ELSE
+        -- Another key: the columns of the old one step aside.
+        FOR this IN
+            SELECT k.field FROM unnest(pghistory._object_columns(registered.obj_key)
+                                       || pghistory._other_key_columns(registered.obj_key)) AS k(field)
+                                JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.field
+        LOOP
+            PERFORM pghistory._keep_dropped(event_table, pghistory._set_aside(event_table, this.field));
+        END LOOP;
+        fresh := wanted <> '{}';
+    END IF;
+    FOR this IN
+        SELECT c.name, c.type_id, c.type_modifier, c.collation_id
+          FROM pghistory._event_columns("table", '{}', wanted, 'none') AS c
+         WHERE starts_with(c.name, 'pgh_obj_') OR starts_with(c.name, 'pgh_other_') AND fresh
+    LOOP
+        PERFORM pghistory._ensure_column(event_table, this.name,
+                                         this.type_id, this.type_modifier, this.collation_id);
+    END LOOP;
+    IF wanted <> '{}' AND NOT EXISTS (
+           SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+            WHERE i.indrelid = event_table AND a.attname = (pghistory._object_columns(wanted))[1])
+    THEN
+        PERFORM pghistory._create_event_indexes(event_table, "table", wanted, 'none');
+    END IF;
+    IF fresh THEN
+        PERFORM pghistory._fill_key("table", event_table, wanted);
+    END IF;
+
+    INSERT INTO pghistory._request
+    VALUES ('save event table', "table", event_table, jsonb_build_object(
+        'obj_key', wanted, 'obj_key_given', registered.obj_key_given, 'obj_fk', registered.obj_fk,
+        'context', registered.context, 'append_only', registered.append_only,
+        'obj_key_numbers', ARRAY(SELECT c.number FROM unnest(wanted) WITH ORDINALITY AS k(field, place)
+                                        JOIN pghistory._columns("table") AS c ON c.name = k.field
+                                  ORDER BY k.place)));
+    IF fresh THEN
+        PERFORM pghistory._follow_foreign_key("table", event_table);
+    END IF;
+END
+$function$;
+
+-- What a condition names, under the names of today, as a map from the old text to the new; null if something is
+-- gone or of another type.
+CREATE OR REPLACE FUNCTION pghistory._condition_renames(
+    "table" regclass, columns jsonb, objects jsonb, same_origin boolean)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN bool_and(new_text IS NOT NULL) IS NOT FALSE
+                THEN COALESCE(jsonb_object_agg(old_text, new_text) FILTER (WHERE old_text <> new_text), '{}') END
+      FROM (
+        SELECT pghistory._field(image, k.name) AS old_text,
+               CASE WHEN a.attname IS NOT NULL THEN pghistory._field(image, a.attname) END AS new_text
+          FROM unnest(ARRAY['old', 'new']) AS image
+               CROSS JOIN jsonb_to_recordset(columns) AS k(number smallint, name name, type oid)
+               LEFT JOIN pg_attribute AS a
+                      ON a.attrelid = "table" AND NOT a.attisdropped AND a.attnum > 0
+                     AND CASE WHEN same_origin THEN a.attnum = k.number AND a.atttypid = k.type
+                              ELSE a.attname = k.name END
+        UNION ALL
+        SELECT k.name, pghistory._object_text(k.class, k.id)
+          FROM jsonb_to_recordset(objects) AS k(class text, id oid, name text)
+         WHERE same_origin
+      ) AS names
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._column_numbers("table" regclass, names name[])
+ RETURNS smallint[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN names IS NOT NULL THEN ARRAY(
+               SELECT c.number FROM unnest(names) WITH ORDINALITY AS k(name, place)
+                                    JOIN pghistory._columns("table") AS c ON c.name = k.name ORDER BY k.place) END
+$function$;
+
+-- Fields, exclusions and conditions of a table's trackers follow its columns.
+CREATE OR REPLACE FUNCTION pghistory._follow_trackers("table" regclass, event_table regclass, same_origin boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this record;
+    fields name[];
+    exclude name[];
+    renames jsonb;
+BEGIN
+    FOR this IN SELECT t.* FROM pghistory.tracker AS t
+                 WHERE t."table" = _follow_trackers."table" AND t.event_table = _follow_trackers.event_table
+    LOOP
+        fields := pghistory._current_names("table", this.fields, this.field_numbers, same_origin);
+        exclude := pghistory._current_names("table", this.exclude, this.exclude_numbers, same_origin);
+        renames := pghistory._condition_renames(
+            "table", this.condition_columns, this.condition_objects, same_origin);
+        IF this.condition_objects <> '[]' AND NOT this.condition_is_void AND NOT pghistory._still_parses(
+               "table", this.kind, pghistory._renamed_condition(this.condition, renames))
+        THEN
+            renames := NULL;
+        END IF;
+        IF renames IS NULL AND NOT this.condition_is_void THEN
+            RAISE WARNING 'what the condition of tracker "%" names is gone or of another type', this.label
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      HINT = 'Until track() is called for it again, '
+                             'its events are written as if it had no condition.';
+        END IF;
+        INSERT INTO pghistory._request
+        VALUES ('save tracker', "table", event_table, to_jsonb(this) || jsonb_build_object(
+            'fields', fields, 'field_numbers', pghistory._column_numbers("table", fields),
+            'exclude', exclude, 'exclude_numbers', pghistory._column_numbers("table", exclude),
+            'condition_is_void', this.condition_is_void OR renames IS NULL)
+            || CASE WHEN renames IS NULL OR this.condition IS NULL THEN '{}' ELSE jsonb_build_object(
+                   'condition', pghistory._renamed_condition(this.condition, renames),
+                   'condition_columns', pghistory._renamed_columns("table", this.condition_columns, same_origin),
+                   'condition_objects', pghistory._renamed_objects(this.condition_objects, same_origin)) END);
+    END LOOP;
+END
+$function$;
+
+-- Puts back columns of ours that somebody dropped from an event table: writes need them.
+CREATE OR REPLACE FUNCTION pghistory._restore_own_columns("table" regclass, event_table regclass, context text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    relation CONSTANT text := pghistory._table_name(event_table);
+    missing record;
+BEGIN
+    FOR missing IN
+        SELECT c.name, format_type(c.type_id, c.type_modifier) AS type_text
+          FROM pghistory._event_columns("table", '{}', '{}', context) AS c
+         WHERE NOT EXISTS (SELECT FROM pg_attribute AS a
+                            WHERE a.attrelid = event_table AND a.attname = c.name AND NOT a.attisdropped)
+    LOOP
+        EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s%s', relation, missing.name, missing.type_text,
+                       CASE missing.name WHEN 'pgh_id' THEN ' GENERATED ALWAYS AS IDENTITY PRIMARY KEY' ELSE '' END);
+    END LOOP;
+    IF EXISTS (SELECT FROM pg_attribute
+                WHERE attrelid = event_table AND attname = 'pgh_id'
+                  AND attnotnull AND NOT atthasdef AND attidentity = '')
+       AND pghistory._may_rewrite(event_table)
+    THEN
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN pgh_id ADD GENERATED ALWAYS AS IDENTITY', relation);
+        EXECUTE format('SELECT setval(pg_get_serial_sequence(%L, %L), max(pgh_id)) FROM %s',
+                       relation, 'pgh_id', relation);
+    END IF;
+END
+$function$;
+
+-- Makes an event table follow its table, also one that a dropped table of the name left behind.
+CREATE OR REPLACE FUNCTION pghistory._follow_event_table("table" regclass, event_table regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    same_origin boolean;
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_event_table.event_table;
+    same_origin := registered.origin = pghistory._origin("table");
+    PERFORM pghistory._restore_own_columns("table", event_table, registered.context);
+    PERFORM pghistory._follow_trackers("table", event_table, same_origin);
+    PERFORM pghistory._follow_columns("table", event_table, same_origin);
+    PERFORM pghistory._follow_key("table", event_table, same_origin);
+    PERFORM pghistory._set_append_only(event_table, registered.append_only);
+END
+$function$;
+
+-- Follows as far as it goes without touching the event table, when that cannot be altered now: names are renewed, and
+-- what the event table cannot hold is not written.
+CREATE OR REPLACE FUNCTION pghistory._follow_registry("table" regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this record;
+    same_origin boolean;
+    key name[];
+BEGIN
+    FOR this IN SELECT e.* FROM pghistory.event_table AS e JOIN pg_class AS c ON c.oid = e.event_table
+                 WHERE e."table" = _follow_registry."table"
+    LOOP
+        same_origin := this.origin = pghistory._origin("table");
+        PERFORM pghistory._follow_trackers("table", this.event_table, same_origin);
+        INSERT INTO pghistory._request
+        SELECT 'save columns', "table", this.event_table,
+               COALESCE(jsonb_agg(jsonb_build_object('column_name', m.column_name, 'table_column_name', c.name,
+                                                     'table_column_number', c.number)), '[]')
+          FROM pghistory.event_column AS m
+               JOIN pghistory._columns(_follow_registry."table") AS c
+                 ON CASE WHEN same_origin THEN c.number = m.table_column_number ELSE c.name = m.table_column_name END
+               CROSS JOIN LATERAL pghistory._event_type(c.type_id, c.type_modifier) AS t
+         WHERE m.event_table = this.event_table
+           AND pghistory._holds(m.event_table, m.column_name, t.type_id, t.type_modifier, c.collation_id);
+        key := pghistory._current_names("table", this.obj_key, this.obj_key_numbers, same_origin);
+        IF cardinality(key) < cardinality(this.obj_key) OR EXISTS (
+               SELECT FROM pghistory._event_columns("table", '{}', key, 'none') AS c
+                WHERE c.required AND NOT pghistory._holds(this.event_table, c.name, c.type_id, c.type_modifier,
+                                                          c.collation_id))
+        THEN
+            key := '{}';
+        END IF;
+        INSERT INTO pghistory._request
+        VALUES ('save event table', "table", this.event_table,
+                to_jsonb(this) || jsonb_build_object(
+                    'obj_key', key, 'obj_key_numbers', pghistory._column_numbers("table", key)));
+        PERFORM pghistory._apply_by_hand("table", this.event_table);
+    END LOOP;
+    PERFORM pghistory._apply_triggers("table");
+END
+$function$;
+
+-- Makes one tracked table's event tables and triggers follow it.
+CREATE OR REPLACE FUNCTION pghistory._follow_table("table" regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this record;
+BEGIN
+    FOR this IN SELECT e.event_table FROM pghistory.event_table AS e WHERE e."table" = _follow_table."table" LOOP
+        IF NOT EXISTS (SELECT FROM pg_class WHERE oid = this.event_table) THEN
+            INSERT INTO pghistory._request VALUES ('forget event table', "table", this.event_table);
+            CONTINUE;
+        END IF;
+        PERFORM pghistory._follow_event_table("table", this.event_table);
+        PERFORM pghistory._apply_by_hand("table", this.event_table);
+    END LOOP;
+    PERFORM pghistory._apply_triggers("table");
+END
+$function$;
+-- Tracking: what people call.
+
+-- Writes down what the event table consists of, whose events it holds, and how.
+CREATE OR REPLACE FUNCTION pghistory._register_event_table(
+    "table" regclass, event_table regclass, fields name[], obj_key name[], obj_key_given boolean, obj_fk text,
+    context text, append_only boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    held jsonb;
+    wanted jsonb := jsonb_build_object(
+        'obj_key', obj_key, 'obj_key_given', obj_key_given, 'obj_fk', obj_fk, 'context', context,
+        'append_only', append_only,
+        'obj_key_numbers', ARRAY(SELECT c.number FROM unnest(obj_key) WITH ORDINALITY AS k(field, position)
+                                        JOIN pghistory._columns("table") AS c ON c.name = k.field
+                                  ORDER BY k.position));
+BEGIN
+    SELECT * INTO registered
+      FROM pghistory.event_table AS e
+     WHERE e.event_table = _register_event_table.event_table;
+    IF NOT FOUND OR registered."table" IS DISTINCT FROM "table"
+       OR NOT to_jsonb(registered) @> wanted OR registered.obj_fk IS DISTINCT FROM obj_fk
+    THEN
+        INSERT INTO pghistory._request VALUES ('save event table', "table", event_table, wanted);
+    END IF;
+
+    -- What is mapped already stays mapped: several trackers write to one event table.
+    SELECT COALESCE(jsonb_agg(to_jsonb(c) - 'event_table' ORDER BY c.table_column_number, c.column_name), '[]')
+      INTO held
+      FROM pghistory.event_column AS c
+     WHERE c.event_table = _register_event_table.event_table;
+    SELECT COALESCE(jsonb_agg(to_jsonb(m) ORDER BY m.table_column_number, m.column_name), '[]')
+      INTO wanted
+      FROM (SELECT e.name AS column_name, c.name AS table_column_name, c.number AS table_column_number
+              FROM pghistory._event_columns("table", fields, obj_key, context) AS e
+                   JOIN pghistory._columns("table") AS c ON c.name = e.source
+             UNION
+            SELECT h.column_name, h.table_column_name, h.table_column_number
+              FROM jsonb_to_recordset(held)
+                       AS h(column_name name, table_column_name name, table_column_number smallint)) AS m;
+    IF wanted <> held THEN
+        INSERT INTO pghistory._request VALUES ('save columns', "table", event_table, wanted);
+    END IF;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._register_tracker(
+    "table" regclass, label text, kind text, fields name[], exclude name[], condition record, event_table regclass,
+    level text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered jsonb := (SELECT to_jsonb(t) - 'ordinal' - 'table' FROM pghistory.tracker AS t
+                          WHERE t."table" = _register_tracker."table" AND t.label = _register_tracker.label);
+    wanted jsonb := jsonb_build_object(
+        'label', label, 'kind', kind, 'level', level, 'event_table', event_table,
+        'condition', condition.text, 'condition_columns', condition.columns, 'condition_objects', condition.objects,
+        'condition_is_row_level', condition.is_row_level, 'condition_is_void', false,
+        'fields', fields, 'exclude', exclude,
+        'field_numbers', CASE WHEN fields IS NOT NULL THEN
+            ARRAY(SELECT c.number FROM pghistory._columns("table") AS c
+                   WHERE c.name = ANY (fields) ORDER BY c.number) END,
+        'exclude_numbers', CASE WHEN exclude IS NOT NULL THEN
+            ARRAY(SELECT c.number FROM pghistory._columns("table") AS c
+                   WHERE c.name = ANY (exclude) ORDER BY c.number) END);
+BEGIN
+    IF registered IS DISTINCT FROM wanted THEN
+        INSERT INTO pghistory._request VALUES ('save tracker', "table", event_table, wanted);
+    END IF;
+END
+$function$;
+
+-- Adds what an event table of ours lacks for these fields.
+CREATE OR REPLACE FUNCTION pghistory._add_missing_columns(
+    "table" regclass, event_table regclass, fields name[], obj_key name[], context text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    missing record;
+BEGIN
+    FOR missing IN
+        SELECT * FROM pghistory._event_columns("table", fields, obj_key, context) AS c
+         WHERE c.source IS NOT NULL
+           AND NOT EXISTS (SELECT FROM pg_attribute
+                            WHERE attrelid = event_table AND attname = c.name AND NOT attisdropped)
+    LOOP
+        PERFORM pghistory._ensure_column(
+            event_table, missing.name, missing.type_id, missing.type_modifier, missing.collation_id);
+        PERFORM pghistory._copy_storage(event_table, missing.name, "table", missing.source);
+    END LOOP;
+END
+$function$;
+
+-- The event table for a tracker: the one it has, the one named, or the one of the default name; made where
+-- it is not there.
+CREATE OR REPLACE FUNCTION pghistory._find_event_table(
+    "table" regclass, label text, event_table text, fields name[], exclude name[], obj_key name[], obj_fk text,
+    context text, append_only boolean)
+ RETURNS regclass
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    tracked CONSTANT name[] := pghistory._tracked_fields("table", fields, exclude);
+    parsed record;
+    found_table regclass;
+    present regclass := (SELECT t.event_table FROM pghistory.tracker AS t
+                          WHERE t."table" = _find_event_table."table" AND t.label = _find_event_table.label);
+    problem text;
+BEGIN
+    parsed := pghistory._parsed_event_table(
+        COALESCE(event_table, quote_ident(pghistory._event_table_name("table", fields, exclude))), "table");
+    found_table := to_regclass(format('%I.%I', parsed.event_schema, parsed.event_name));
+
+    IF present IS NOT NULL AND event_table IS NOT NULL AND found_table IS DISTINCT FROM present THEN
+        RAISE EXCEPTION 'events labelled "%" of table % go to %', label, pghistory._table_name("table"),
+                pghistory._table_name(present)
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Leave out event_table, or call untrack() for the label first.';
+    END IF;
+    found_table := COALESCE(present, found_table);
+
+    IF found_table IS NULL THEN
+        RETURN pghistory._create_event_table("table", parsed.event_schema, parsed.event_name, tracked, obj_key,
+                                             obj_fk, context, append_only);
+    END IF;
+    IF NOT pg_has_role(pghistory._owner(found_table), 'USAGE') THEN
+        RAISE EXCEPTION 'must be owner of table %', pghistory._table_name(found_table)
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Events go to a table of your own, or of a role that you are a member of. '
+                         'Give another event_table.';
+    END IF;
+    -- One that this table had before, or that a dropped table of its name left, is brought up to date.
+    IF EXISTS (SELECT FROM pghistory.event_table AS e
+                WHERE e.event_table = found_table
+                  AND (e."table" = _find_event_table."table"
+                       OR pghistory._table_name(e."table") IS NULL
+                          AND format('%I.%I', e.table_schema, e.table_name)
+                              = pghistory._table_name(_find_event_table."table")))
+    THEN
+        PERFORM pghistory._follow_event_table("table", found_table);
+        -- Another tracker's gets no columns for this one.
+        IF present IS NOT NULL
+           OR NOT EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = found_table)
+        THEN
+            PERFORM pghistory._add_missing_columns("table", found_table, tracked, obj_key, context);
+        END IF;
+    END IF;
+    problem := pghistory._misfit(found_table, "table", tracked, obj_key, context, append_only);
+    IF problem IS NULL THEN
+        -- What holds for the event table as a whole is changed by its only tracker, or by none.
+        SELECT CASE WHEN e.obj_fk IS DISTINCT FROM _find_event_table.obj_fk
+                    THEN format('its events have obj_fk %s', COALESCE(quote_literal(e.obj_fk), 'null'))
+                    WHEN e.append_only <> _find_event_table.append_only
+                    THEN format('it is %sappend-only', CASE WHEN e.append_only THEN '' ELSE 'not ' END)
+               END
+          INTO problem
+          FROM pghistory.event_table AS e
+         WHERE e.event_table = found_table
+           AND EXISTS (SELECT FROM pghistory.tracker AS t
+                        WHERE t.event_table = found_table AND t.label <> _find_event_table.label);
+    END IF;
+    IF problem IS NOT NULL THEN
+        RAISE EXCEPTION 'table % cannot hold these events: %', pghistory._table_name(found_table), problem
+            USING ERRCODE = CASE WHEN present IS NULL AND event_table IS NULL THEN 'duplicate_table'
+                                 ELSE 'invalid_table_definition' END,
+                  HINT = CASE WHEN present IS NOT NULL
+                              THEN 'Call untrack() for the label first, or use another label.'
+                              ELSE 'Give another name as event_table.' END;
+    END IF;
+    RETURN found_table;
+END
+$function$;
+
+-- level => 'statement' is taken at its word, or refused.
+CREATE OR REPLACE FUNCTION pghistory._check_statement_level(
+    "table" regclass, kind text, condition_is_row_level boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    reason text := CASE WHEN condition_is_row_level
+                        THEN 'its condition names whole rows or system columns'
+                        ELSE pghistory._row_level_reason(
+                            "table",
+                            CASE WHEN kind IN ('after_insert', 'before_delete') THEN 'insert' ELSE 'update' END)
+                   END;
+BEGIN
+    IF reason IS NOT NULL AND kind NOT IN ('before_truncate', 'event') THEN
+        RAISE EXCEPTION 'statement-level triggers on table % would lose or misorder events: %',
+                pghistory._table_name("table"), reason
+            USING ERRCODE = 'feature_not_supported',
+                  HINT = 'Use level => ''auto'' or level => ''row''.';
+    END IF;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._lock("table" regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF (SELECT relkind <> 'f' FROM pg_class WHERE oid = "table") THEN
+        EXECUTE format('LOCK TABLE ONLY %s IN SHARE ROW EXCLUSIVE MODE', pghistory._table_name("table"));
+    END IF;
+END
+$function$;
+
+-- track(), with the search_path of the session that called it, which conditions are read with.
+CREATE OR REPLACE FUNCTION pghistory._track(
+    "table" regclass, label text, kind text, fields text[], condition text, exclude text[], event_table text,
+    obj_key text[], obj_fk text, context text, append_only boolean, level text, partition_by text,
+    retention interval, path text)
+ RETURNS regclass
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+DECLARE
+    kept_fields name[];
+    kept_exclude name[];
+    key name[];
+    kept record;
+    target regclass;
+BEGIN
+    PERFORM pghistory._check_not_null('kind', kind IS NULL);
+    PERFORM pghistory._check_not_null('level', level IS NULL);
+    PERFORM pghistory._check_choice('kind', kind, ARRAY['snapshot', 'after_insert', 'after_insert_or_update',
+        'before_update', 'after_update', 'before_delete', 'before_truncate', 'history', 'event']);
+    PERFORM pghistory._check_choice('level', level, ARRAY['auto', 'row', 'statement']);
+    PERFORM pghistory._check_event_table_choices(fields, exclude, obj_fk, context, append_only);
+    PERFORM pghistory._check_trackable("table");
+    IF partition_by IS NOT NULL OR retention IS NOT NULL THEN
+        RAISE EXCEPTION '% is not there yet',
+                CASE WHEN partition_by IS NOT NULL THEN 'partition_by' ELSE 'retention' END
+            USING ERRCODE = 'feature_not_supported',
+                  HINT = 'Leave it out: events are kept in one table until you delete them.';
+    END IF;
+    IF label = '' THEN
+        RAISE EXCEPTION 'label must not be empty'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Name the event in the words of your application, such as ''user.create''.';
+    END IF;
+    IF obj_fk IS NOT NULL AND kind IN ('before_delete', 'before_truncate', 'history') THEN
+        RAISE EXCEPTION 'events of kind "%" outlive their object, and obj_fk would not let them', kind
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Leave out obj_fk.';
+    END IF;
+
+    label := COALESCE(label, (SELECT format('%s.%s', relname, kind) FROM pg_class WHERE oid = "table"));
+    kept_fields := pghistory._checked_fields("table", fields);
+    kept_exclude := NULLIF(pghistory._checked_fields("table", exclude), '{}');
+    key := pghistory._checked_key("table", obj_key);
+    PERFORM pghistory._check_foreign_key("table", key, obj_fk, append_only);
+
+    -- One at a time for a table. The first request of all makes the registry.
+    PERFORM pghistory._lock("table");
+    INSERT INTO pghistory._request VALUES ('prepare', "table");
+    kept := pghistory._normalised_condition("table", kind, condition, path);
+    IF level = 'statement' THEN
+        PERFORM pghistory._check_statement_level("table", kind, kept.is_row_level);
+    END IF;
+
+    target := pghistory._find_event_table(
+        "table", label, event_table, kept_fields, kept_exclude, key, obj_fk, context, append_only);
+    IF kind IN ('before_truncate', 'history')
+       AND NOT has_table_privilege(pghistory._owner(target), "table", 'SELECT')
+    THEN
+        RAISE EXCEPTION 'role %, who owns the event table, may not read table %', pghistory._owner(target),
+                pghistory._table_name("table")
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Recording a TRUNCATE reads the rows that are about to go: grant SELECT on the table.';
+    END IF;
+    PERFORM pghistory._register_event_table(
+        "table", target, pghistory._tracked_fields("table", kept_fields, kept_exclude), key, obj_key IS NOT NULL,
+        obj_fk, context, append_only);
+    PERFORM pghistory._register_tracker(
+        "table", label, kind, kept_fields, kept_exclude, kept, target, level);
+    PERFORM pghistory._set_append_only(target, append_only);
+    PERFORM pghistory._set_foreign_key(target, "table", key, obj_fk);
+    PERFORM pghistory._apply_triggers("table");
+    PERFORM pghistory._enable_triggers("table");
+    PERFORM pghistory._apply_by_hand("table", target);
+    RETURN target;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory.track(
+    "table" regclass,
+    label text DEFAULT NULL,
+    kind text DEFAULT 'snapshot',
+    fields text[] DEFAULT NULL,
+    condition text DEFAULT NULL,
+    exclude text[] DEFAULT NULL,
+    event_table text DEFAULT NULL,
+    obj_key text[] DEFAULT NULL,
+    obj_fk text DEFAULT NULL,
+    context text DEFAULT 'reference',
+    append_only boolean DEFAULT false,
+    level text DEFAULT 'auto',
+    partition_by text DEFAULT NULL,
+    retention interval DEFAULT NULL)
+ RETURNS regclass
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    -- Not pinned, to see the caller's search_path; all that is called from here on is.
+    RETURN pghistory._track("table", label, kind, fields, condition, exclude, event_table, obj_key, obj_fk, context,
+                            append_only, level, partition_by, retention, pg_catalog.current_setting('search_path'));
+END
+$function$;
+COMMENT ON FUNCTION pghistory.track(
+    regclass, text, text, text[], text, text[], text, text[], text, text, boolean, text, text, interval) IS
+    'Records what happens to the rows of a table from now on, as events with this label, and returns the event '
+    'table. Kinds: snapshot, after_insert, after_insert_or_update, before_update, after_update, before_delete, '
+    'before_truncate, history, event. fields or exclude choose the columns (fields => ''{}'' only that something '
+    'happened), condition the rows: an SQL boolean over OLD and NEW. event_table names where events go, obj_key '
+    'the columns that name the object (by default the primary key; ''{}'' none); obj_fk (cascade, restrict, '
+    'set null) makes that a real foreign key. context is reference (events refer to pghistory.context), inline '
+    '(they hold it) or none. append_only refuses changes of events. level is auto, row or statement. The same '
+    'call again changes nothing; another definition for the same label replaces the tracker.';
+
+CREATE OR REPLACE FUNCTION pghistory.create_event_table(
+    "table" regclass,
+    name text DEFAULT NULL,
+    fields text[] DEFAULT NULL,
+    exclude text[] DEFAULT NULL,
+    obj_key text[] DEFAULT NULL,
+    obj_fk text DEFAULT NULL,
+    context text DEFAULT 'reference',
+    append_only boolean DEFAULT false)
+ RETURNS regclass
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+DECLARE
+    kept_fields name[];
+    kept_exclude name[];
+    key name[];
+    parsed record;
+BEGIN
+    PERFORM pghistory._check_event_table_choices(fields, exclude, obj_fk, context, append_only);
+    PERFORM pghistory._check_trackable("table");
+    kept_fields := pghistory._checked_fields("table", fields);
+    kept_exclude := NULLIF(pghistory._checked_fields("table", exclude), '{}');
+    key := pghistory._checked_key("table", obj_key);
+    PERFORM pghistory._check_foreign_key("table", key, obj_fk, append_only);
+    parsed := pghistory._parsed_event_table(
+        COALESCE(name, quote_ident(pghistory._event_table_name("table", kept_fields, kept_exclude))), "table");
+    RETURN pghistory._create_event_table(
+        "table", parsed.event_schema, parsed.event_name,
+        pghistory._tracked_fields("table", kept_fields, kept_exclude), key, obj_fk, context, append_only);
+END
+$function$;
+COMMENT ON FUNCTION pghistory.create_event_table(regclass, text, text[], text[], text[], text, text, boolean) IS
+    'Creates an event table for a table and tracks nothing yet: add columns, indexes or constraints of your own, '
+    'then call track() with its name as event_table and the same choices.';
+
+-- Removes the events of one label, or the event table once no tracker writes to it.
+CREATE OR REPLACE FUNCTION pghistory._drop_events("table" regclass, event_table regclass, label text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    relation CONSTANT text := pghistory._table_name(event_table);
+    append_only CONSTANT boolean := (SELECT e.append_only FROM pghistory.event_table AS e
+                                      WHERE e.event_table = _drop_events.event_table);
+BEGIN
+    IF NOT EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = _drop_events.event_table) THEN
+        INSERT INTO pghistory._request VALUES ('forget event table', "table", event_table);
+        EXECUTE format('DROP TABLE %s', relation);
+    ELSE
+        IF NOT pghistory._is_trusted(event_table)
+           AND EXISTS (SELECT FROM pg_trigger WHERE tgrelid = event_table AND NOT tgisinternal
+                                                AND tgname <> '!pghistory append-only')
+        THEN
+            RAISE EXCEPTION 'deleting events of % would run the triggers of another role', relation
+                USING ERRCODE = 'insufficient_privilege',
+                      HINT = format('Let role %s call untrack().', pghistory._owner(event_table));
+        END IF;
+        PERFORM pghistory._set_append_only(event_table, false);
+        EXECUTE format('DELETE FROM %s WHERE pgh_label = $1', relation) USING label;
+        PERFORM pghistory._set_append_only(event_table, append_only);
+    END IF;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory.untrack(
+    "table" regclass, label text DEFAULT NULL, drop_events boolean DEFAULT false)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+DECLARE
+    this record;
+    removed jsonb := '[]';
+BEGIN
+    PERFORM pghistory._check_not_null('"table"', "table" IS NULL);
+    PERFORM pghistory._check_not_null('drop_events', drop_events IS NULL);
+    PERFORM pghistory._check_owner("table");
+    PERFORM pghistory._lock("table");
+    IF pghistory._has_state() THEN
+        FOR this IN SELECT t.label, t.event_table FROM pghistory.tracker AS t
+                     WHERE t."table" = untrack."table" AND t.label = COALESCE(untrack.label, t.label)
+        LOOP
+            INSERT INTO pghistory._request
+            VALUES ('remove tracker', "table", NULL, jsonb_build_object('label', this.label));
+            removed := removed || to_jsonb(this);
+        END LOOP;
+    END IF;
+    IF removed = '[]' AND label IS NOT NULL THEN
+        RAISE EXCEPTION 'table % has no tracker "%"', pghistory._table_name("table"), label
+            USING ERRCODE = 'undefined_object',
+                  HINT = 'See pghistory.trackers() for those it has.';
+    END IF;
+    IF removed <> '[]' THEN
+        PERFORM pghistory._apply_triggers("table");
+    END IF;
+    FOR this IN SELECT r.event_table::regclass, r.label
+                  FROM jsonb_to_recordset(removed) AS r(event_table text, label text)
+    LOOP
+        CONTINUE WHEN NOT EXISTS (SELECT FROM pg_class WHERE oid = this.event_table);
+        PERFORM pghistory._apply_by_hand("table", this.event_table);
+        IF drop_events THEN
+            PERFORM pghistory._drop_events("table", this.event_table, this.label);
+        END IF;
+    END LOOP;
+    RETURN jsonb_array_length(removed);
+END
+$function$;
+COMMENT ON FUNCTION pghistory.untrack(regclass, text, boolean) IS
+    'Removes one tracker of a table, or all of them, and returns how many. '
+    'Events stay unless drop_events says otherwise.';
+
+-- Are the triggers of a tracker there, and do they fire?
+CREATE OR REPLACE FUNCTION pghistory._tracker_status("table" regclass, label text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN bool_or(a.trigger_name IS NULL) THEN 'missing'
+                WHEN bool_or(a.enabled = 'D') THEN 'disabled'
+                ELSE 'active' END
+      FROM pghistory._operations("table") AS o
+           LEFT JOIN pghistory._actual_triggers("table") AS a
+                  ON a.trigger_name = pghistory._trigger_name("table", o.event_table, o.operation, o.level)
+     WHERE o.label = _tracker_status.label
+$function$;
+
+-- The call of track() that would make a tracker again.
+CREATE OR REPLACE FUNCTION pghistory._definition("table" regclass, label text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT format('SELECT pghistory.track(%s)', concat_ws(', ',
+               quote_literal(pghistory._table_name(t."table")),
+               quote_literal(t.label),
+               'kind => ' || quote_literal(NULLIF(t.kind, 'snapshot')),
+               'fields => ' || quote_literal(t.fields),
+               'condition => ' || quote_literal(t.condition),
+               'exclude => ' || quote_literal(t.exclude),
+               'event_table => ' || quote_literal(pghistory._table_name(t.event_table)),
+               CASE WHEN e.obj_key_given THEN 'obj_key => ' || quote_literal(e.obj_key) END,
+               'obj_fk => ' || quote_literal(e.obj_fk),
+               'context => ' || quote_literal(NULLIF(e.context, 'reference')),
+               CASE WHEN e.append_only THEN 'append_only => true' END,
+               'level => ' || quote_literal(NULLIF(t.level, 'auto'))))
+      FROM pghistory.tracker AS t JOIN pghistory.event_table AS e USING (event_table)
+     WHERE t."table" = _definition."table" AND t.label = _definition.label
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory.trackers()
+ RETURNS TABLE("table" regclass, label text, kind text, fields text[], exclude text[], condition text,
+     event_table regclass, obj_key text[], obj_fk text, context text, append_only boolean, level text,
+     partition_by text, retention interval, status text, definition text)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+BEGIN
+    IF NOT pghistory._has_state() THEN
+        RETURN;
+    END IF;
+    RETURN QUERY
+    SELECT t."table", t.label, t.kind, t.fields::text[], t.exclude::text[], t.condition, t.event_table,
+           e.obj_key::text[], e.obj_fk, e.context, e.append_only, t.level, NULL::text, NULL::interval,
+           pghistory._tracker_status(t."table", t.label), pghistory._definition(t."table", t.label)
+      FROM pghistory.tracker AS t
+           JOIN pghistory.event_table AS e USING (event_table)
+           JOIN pg_class AS c ON c.oid = t."table"
+     ORDER BY pghistory._table_name(t."table"), t.ordinal;
+END
+$function$;
+COMMENT ON FUNCTION pghistory.trackers() IS
+    'What is tracked: one row for each tracker, its status (active, disabled, missing) and the track() call that '
+    'would make it again.';
+-- Objects: rows named by their key, given as text, or as a JSON object where the key has several columns.
+
+CREATE OR REPLACE FUNCTION pghistory._object_identity(obj_key name[], obj text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    identity jsonb;
+BEGIN
+    IF cardinality(obj_key) = 1 THEN
+        RETURN jsonb_build_object(obj_key[1], obj);
+    END IF;
+    BEGIN
+        identity := obj;
+    EXCEPTION WHEN OTHERS THEN
+        NULL;  -- said below
+    END;
+    IF jsonb_typeof(identity) IS DISTINCT FROM 'object'
+       OR (SELECT array_agg(k ORDER BY k) FROM jsonb_object_keys(identity) AS k)
+          IS DISTINCT FROM (SELECT array_agg(k::text ORDER BY k::text) FROM unnest(obj_key) AS k)
+    THEN
+        RAISE EXCEPTION 'key "%" does not name an object', obj
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = format('Give a JSON object with the columns %s.', array_to_string(obj_key, ', '));
+    END IF;
+    RETURN identity;
+END
+$function$;
+
+-- The SQL condition that a row, called t, is the object.
+CREATE OR REPLACE FUNCTION pghistory._identity_text("table" regclass, identity jsonb)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT string_agg(format('t.%I %s %L::%s', c.name, pghistory._equality_operator(c.type_id), i.value,
+                             format_type((pghistory._base_type(c.type_id, -1)).type_id, -1)),
+                      ' AND ' ORDER BY c.number)
+      FROM jsonb_each_text(identity) AS i JOIN pghistory._columns("table") AS c ON c.name = i.key
+$function$;
+
+-- The same for an event: the condition that it, called by the alias, is about the object.
+CREATE OR REPLACE FUNCTION pghistory._event_identity_text(
+    event_table regclass, obj_key name[], obj text, alias text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT string_agg(format('%s.%I %s %L::%s', alias, a.attname, pghistory._equality_operator(a.atttypid), i.value,
+                             format_type((pghistory._base_type(a.atttypid, -1)).type_id, -1)),
+                      ' AND ' ORDER BY k.position)
+      FROM jsonb_each_text(pghistory._object_identity(obj_key, obj)) AS i
+           JOIN unnest(obj_key, pghistory._object_columns(obj_key)) WITH ORDINALITY AS k(field, held, position)
+             ON k.field = i.key
+           JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.held
+$function$;
+
+-- The SQL expression for a value as JSON. Where a cast to json that somebody made would do it, its text is taken.
+CREATE OR REPLACE FUNCTION pghistory._json_text(type_id oid, expression text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN pghistory._is_harmless_as_json(type_id) THEN format('to_jsonb(%s)', expression)
+                ELSE format('CASE WHEN %1$s IS NOT NULL THEN to_jsonb(format(''%%s'', %1$s)) END', expression) END
+$function$;
+
+-- The SQL expression for the key of an event's object as text.
+CREATE OR REPLACE FUNCTION pghistory._key_text(relation regclass, columns name[], obj_key name[], alias text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE cardinality(obj_key)
+           WHEN 0 THEN 'NULL::text'
+           WHEN 1 THEN format('CASE WHEN %1$s.%2$I IS NOT NULL THEN format(''%%s'', %1$s.%2$I) END', alias, columns[1])
+           ELSE (SELECT format('(SELECT jsonb_object_agg(k.name, k.value) FROM (VALUES %s) AS k(name, value))::text',
+                               string_agg(format('(%L, %s)', k.field,
+                                                 pghistory._json_text(a.atttypid, format('%s.%I', alias, a.attname))),
+                                          ', ' ORDER BY k.position))
+                   FROM unnest(obj_key, columns) WITH ORDINALITY AS k(field, held, position)
+                        JOIN pg_attribute AS a ON a.attrelid = relation AND a.attname = k.held)
+           END
+$function$;
+-- Events written by hand.
+
+-- The table among this one and those it is a partition or a child of that has the label.
+CREATE OR REPLACE FUNCTION pghistory._table_with_label("table" regclass, label text)
+ RETURNS regclass
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    tracked regclass;
+BEGIN
+    IF pghistory._has_state() THEN
+        WITH RECURSIVE ancestor AS (
+            SELECT "table"::oid AS relation, 0 AS distance
+            UNION
+            SELECT i.inhparent, a.distance + 1 FROM ancestor AS a JOIN pg_inherits AS i ON i.inhrelid = a.relation
+        )
+        SELECT t."table" INTO tracked
+          FROM ancestor AS a JOIN pghistory.tracker AS t ON t."table" = a.relation
+         WHERE t.label = _table_with_label.label
+         ORDER BY a.distance
+         LIMIT 1;
+    END IF;
+    IF tracked IS NULL THEN
+        RAISE EXCEPTION 'table % has no tracker "%"', pghistory._table_name("table"), label
+            USING ERRCODE = 'undefined_object',
+                  HINT = 'Register the label first: SELECT pghistory.track(table, label, kind => ''event'').';
+    END IF;
+    RETURN tracked;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory.create_event(record anyelement, label text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "DateStyle" TO 'ISO'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET xmloption TO 'content'
+AS $function$
+DECLARE
+    "table" regclass := (SELECT NULLIF(typrelid, 0) FROM pg_type WHERE oid = pg_typeof(record));
+    tracked regclass;
+    function text;
+    event_id bigint;
+BEGIN
+    IF "table" IS NULL THEN
+        RAISE EXCEPTION 'create_event() needs a row of a tracked table, not %', pg_typeof(record)
+            USING ERRCODE = 'wrong_object_type',
+                  HINT = 'Give the table''s row itself: '
+                         'SELECT pghistory.create_event(u, ''user.login'') FROM users AS u WHERE ...';
+    END IF;
+    PERFORM pghistory._check_not_null('record', record IS NOT DISTINCT FROM NULL);
+    PERFORM pghistory._check_not_null('label', label IS NULL);
+    tracked := pghistory._table_with_label("table", label);
+    -- It is called by the name that the catalog has for it, and only if it runs as the owner of the event table.
+    SELECT format('%I.%I', n.nspname, p.proname) INTO function
+      FROM pghistory.tracker AS t JOIN pghistory.event_table AS e USING (event_table)
+           JOIN pg_class AS c ON c.oid = e.event_table
+           JOIN pg_proc AS p ON p.oid = to_regprocedure(e.by_hand || '(text, text)')
+                            AND p.prosecdef AND p.proowner = c.relowner
+           JOIN pg_namespace AS n ON n.oid = p.pronamespace
+     WHERE t."table" = tracked AND t.label = create_event.label;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the function that writes events of table % is missing', pghistory._table_name(tracked)
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Its owner can call pghistory.refresh().';
+    END IF;
+    INSERT INTO pghistory._request VALUES ('permit event', tracked, NULL, jsonb_build_object('label', label));
+    -- The row as text, by output functions: casts could be anybody's.
+    EXECUTE format('SELECT %s($1, format(''%%s'', ROW(%s)))', function,
+                   (SELECT string_agg(format('($2).%I', a.attname), ', ' ORDER BY a.attnum)
+                      FROM pg_attribute AS a
+                     WHERE a.attrelid = tracked AND a.attnum > 0 AND NOT a.attisdropped))
+       INTO event_id
+      USING label, record;
+    RETURN event_id;
+END
+$function$;
+COMMENT ON FUNCTION pghistory.create_event(anyelement, text) IS
+    'Writes one event with this label from a row of a tracked table, and returns its pgh_id. Whoever may insert, '
+    'update or delete rows of the table may write its events by hand.';
+
+CREATE OR REPLACE FUNCTION pghistory.create_event("table" regclass, obj text, label text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    tracked regclass;
+    key name[];
+    identity jsonb;
+    event_id bigint;
+BEGIN
+    PERFORM pghistory._check_not_null('"table"', "table" IS NULL);
+    PERFORM pghistory._check_not_null('obj', obj IS NULL);
+    PERFORM pghistory._check_not_null('label', label IS NULL);
+    tracked := pghistory._table_with_label("table", label);
+    SELECT e.obj_key INTO key
+      FROM pghistory.tracker AS t JOIN pghistory.event_table AS e USING (event_table)
+     WHERE t."table" = tracked AND t.label = create_event.label;
+    IF key = '{}' THEN
+        RAISE EXCEPTION 'events of table % do not name their object', pghistory._table_name(tracked)
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Give the row itself: '
+                         'SELECT pghistory.create_event(t, label) FROM the_table AS t WHERE ...';
+    END IF;
+    identity := pghistory._object_identity(key, obj);
+    EXECUTE format('SELECT pghistory.create_event(t, $1) FROM %s AS t WHERE %s',
+                   pghistory._table_name("table"), pghistory._identity_text("table", identity))
+       INTO event_id USING label;
+    IF event_id IS NULL THEN
+        RAISE EXCEPTION 'table % has no row %', pghistory._table_name("table"), obj
+            USING ERRCODE = 'no_data_found',
+                  HINT = 'obj is the key as text, or a JSON object for a key of several columns.';
+    END IF;
+    RETURN event_id;
+END
+$function$;
+COMMENT ON FUNCTION pghistory.create_event(regclass, text, text) IS
+    'Writes one event with this label from the row of a tracked table that has this key (as text, or a JSON object '
+    'for a key of several columns), and returns its pgh_id.';
+
+-- looking and going back
+-- Looking at events.
+
+-- The columns of an event table that hold its table's, as SQL expressions over an event.
+CREATE OR REPLACE FUNCTION pghistory._data_text(event_table regclass, alias text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    followed text;
+    others text;
+BEGIN
+    SELECT string_agg(CASE WHEN pghistory._is_harmless_as_json(a.atttypid)
+                           THEN format('%s.%I AS %I', alias, a.attname, m.table_column_name)
+                           ELSE format('%s AS %I', pghistory._json_text(a.atttypid, format('%s.%I', alias, a.attname)),
+                                       m.table_column_name) END,
+                      ', ' ORDER BY m.table_column_number)
+      INTO followed
+      FROM pghistory.event_column AS m
+           JOIN pg_attribute AS a ON a.attrelid = m.event_table AND a.attname = m.column_name AND NOT a.attisdropped
+     WHERE m.event_table = _data_text.event_table;
+    -- What dropped columns held, and columns of the user's own: where they hold something.
+    SELECT string_agg(format('(%L, %s)', a.attname,
+                             pghistory._json_text(a.atttypid, format('%s.%I', alias, a.attname))),
+                      ', ' ORDER BY a.attnum)
+      INTO others
+      FROM pg_attribute AS a
+     WHERE a.attrelid = event_table AND a.attnum > 0 AND NOT a.attisdropped
+       AND NOT pghistory._is_reserved_name(a.attname)
+       AND NOT EXISTS (SELECT FROM pghistory.event_column AS m
+                        WHERE m.event_table = _data_text.event_table AND a.attname IN (m.column_name, m.table_column_name));
+    RETURN concat_ws(' || ',
+        CASE WHEN followed IS NULL THEN '''{}''::jsonb'
+             ELSE format('(SELECT to_jsonb(d) FROM (SELECT %s) AS d)', followed) END,
+        'COALESCE((SELECT jsonb_object_agg(o.field, o.value) FROM (VALUES ' || others
+        || ') AS o(field, value) WHERE o.value IS NOT NULL), ''{}'')');
+END
+$function$;
+
+-- The value of a column before an event, as an SQL expression over the event before it: where the table got the column
+-- between the two, it is what the column was added with.
+CREATE OR REPLACE FUNCTION pghistory._previous_value_text(
+    event_table regclass, field name, added_after bigint, missing_value text, alias text, next_alias text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN missing_value IS NULL THEN format('%s.%I', alias, field)
+                ELSE format('CASE WHEN %1$s.pgh_id <= %3$s AND %2$s.pgh_id > %3$s THEN %4$L::%5$s ELSE %1$s.%6$I END',
+                            alias, next_alias, added_after, missing_value,
+                            (SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
+                              WHERE a.attrelid = event_table AND a.attname = field),
+                            field) END
+$function$;
+
+-- What changed from one event (p) to the next (e), as an SQL expression: {"field": [old, new]}, compared by image.
+CREATE OR REPLACE FUNCTION pghistory._diff_text(event_table regclass)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(
+               format('COALESCE((SELECT jsonb_object_agg(c.field, jsonb_build_array(c.old, c.new)) '
+                      'FROM (VALUES %s) AS c(field, differs, old, new) WHERE c.differs), ''{}'')',
+                      string_agg(format('(%L, record_image_ne(ROW(%s), ROW(%s)), %s, %s)', m.table_column_name, v.old, v.new,
+                                        pghistory._json_text(a.atttypid, v.old), pghistory._json_text(a.atttypid, v.new)),
+                                 ', ' ORDER BY m.table_column_number)),
+               '''{}''::jsonb')
+      FROM pghistory.event_column AS m
+           JOIN pg_attribute AS a ON a.attrelid = m.event_table AND a.attname = m.column_name AND NOT a.attisdropped
+           CROSS JOIN LATERAL (SELECT pghistory._previous_value_text(
+                                          m.event_table, m.column_name, m.added_after, m.missing_value, 'p', 'e'),
+                                      format('e.%I', m.column_name)) AS v(old, new)
+     WHERE m.event_table = _diff_text.event_table
+$function$;
+
+-- Have keys changed among the events? Before-images name the key that the object then got as its other key.
+CREATE OR REPLACE FUNCTION pghistory._has_moves(event_table regclass, obj_key name[], operation text DEFAULT NULL)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    other CONSTANT name := (pghistory._other_key_columns(obj_key))[1];
+    has_moves boolean := false;
+BEGIN
+    IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = event_table AND attname = other AND NOT attisdropped) THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s AS e WHERE e.%I IS NOT NULL%s)', pghistory._table_name(event_table),
+                       other, ' AND e.pgh_operation = ' || quote_literal(operation))
+           INTO has_moves;
+    END IF;
+    RETURN has_moves;
+END
+$function$;
+
+-- Equality of two lists of columns that hold keys, by the operators of their types.
+CREATE OR REPLACE FUNCTION pghistory._same_object_text(
+    event_table regclass, obj_key name[], columns text[], other_columns text[])
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT string_agg(format('%s %s %s', k.this, pghistory._equality_operator(a.atttypid), k.other),
+                      ' AND ' ORDER BY k.position)
+      FROM unnest(columns, other_columns, pghistory._object_columns(obj_key)) WITH ORDINALITY
+               AS k(this, other, held, position)
+           JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.held
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._qualified(alias text, columns name[])
+ RETURNS text[]
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT ARRAY(SELECT format('%s.%I', alias, name) FROM unnest(columns) WITH ORDINALITY AS c(name, position)
+                  ORDER BY position)
+$function$;
+
+-- The pgh_id of an object's event before event e, as an SQL expression: it may have had its other key then.
+CREATE OR REPLACE FUNCTION pghistory._previous_event_text(event_table regclass, obj_key name[], wanted text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    held CONSTANT name[] := pghistory._object_columns(obj_key);
+    others CONSTANT name[] := pghistory._other_key_columns(obj_key);
+    relation CONSTANT text := pghistory._table_name(event_table);
+    key_before text[] := pghistory._qualified('e', held);
+    previous text;
+BEGIN
+    IF pghistory._has_moves(event_table, obj_key, 'U') THEN
+        key_before := ARRAY(
+            SELECT format('CASE WHEN e.pgh_operation = ''U'' THEN COALESCE(e.%I, e.%I) ELSE e.%I END',
+                          k.other, k.held, k.held)
+              FROM unnest(held, others) WITH ORDINALITY AS k(held, other, position) ORDER BY k.position);
+    END IF;
+    previous := format('(SELECT p.pgh_id FROM %s AS p WHERE %s AND p.pgh_id < e.pgh_id AND %s ORDER BY p.pgh_id DESC LIMIT 1)',
+                       relation, wanted,
+                       pghistory._same_object_text(event_table, obj_key, pghistory._qualified('p', held), key_before));
+    IF pghistory._has_moves(event_table, obj_key, 'B') THEN
+        previous := format(
+            'GREATEST(%s, (SELECT p.pgh_id FROM %s AS p WHERE %s AND p.pgh_id < e.pgh_id AND p.pgh_operation = ''B'' '
+            'AND p.%I IS NOT NULL AND %s ORDER BY p.pgh_id DESC LIMIT 1))',
+            previous, relation, wanted, others[1],
+            pghistory._same_object_text(event_table, obj_key, pghistory._qualified('p', others), key_before));
+    END IF;
+    RETURN previous;
+END
+$function$;
+
+-- The query for the events of one event table that meet a condition over e, newest first.
+CREATE OR REPLACE FUNCTION pghistory._events_query(event_table regclass, wanted text, max_rows bigint)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    relation CONSTANT text := pghistory._table_name(event_table);
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _events_query.event_table;
+    RETURN format(
+        $query$
+        SELECT concat(%L, ':', e.pgh_id) AS pgh_slug, %s::oid::regclass AS pgh_event_table, e.pgh_id, e.pgh_created_at,
+               e.pgh_label, e.pgh_operation, %s AS pgh_data, %s AS pgh_diff, %s AS pgh_context_id,
+               %s AS pgh_context, e.pgh_xid, %s::oid::regclass AS pgh_obj_table, %s AS pgh_obj_id
+          FROM (SELECT e.* FROM %s AS e WHERE %s ORDER BY e.pgh_id DESC%s) AS e%s
+        $query$,
+        relation, event_table::oid, pghistory._data_text(event_table, 'e'),
+        CASE WHEN registered.obj_key <> '{}'
+             THEN format('CASE WHEN p.pgh_id IS NOT NULL THEN %s END', pghistory._diff_text(event_table))
+             ELSE 'NULL::jsonb' END,
+        CASE WHEN registered.context = 'none' THEN 'NULL::uuid' ELSE 'e.pgh_context_id' END,
+        CASE registered.context
+            WHEN 'inline' THEN 'e.pgh_context'
+            WHEN 'reference' THEN 'CASE WHEN e.pgh_context_id IS NOT NULL '
+                                  'THEN pghistory._context_of_event(e.pgh_context_id, e.pgh_xid) END'
+            ELSE 'NULL::jsonb' END,
+        COALESCE(registered."table"::oid::text, 'NULL'),
+        pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
+        relation, wanted, ' LIMIT ' || max_rows,
+        CASE WHEN registered.obj_key <> '{}'
+             THEN format(E'\n               LEFT JOIN LATERAL (SELECT p.* FROM %s AS p WHERE p.pgh_id = %s OFFSET 0) AS p'
+                         ' ON true',
+                         relation, pghistory._previous_event_text(event_table, registered.obj_key, 'true')) END);
+END
+$function$;
+
+-- What events are asked for, as an SQL condition over an event called e.
+CREATE OR REPLACE FUNCTION pghistory._events_condition(
+    event_table regclass, obj text, label text, context_id uuid, since timestamp with time zone,
+    until timestamp with time zone)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT concat_ws(' AND ', 'true',
+               CASE WHEN obj IS NULL THEN NULL
+                    WHEN e.obj_key = '{}' THEN 'false'
+                    ELSE pghistory._event_identity_text(e.event_table, e.obj_key, obj, 'e') END,
+               'e.pgh_label = ' || quote_literal(label),
+               CASE WHEN context_id IS NULL THEN NULL
+                    WHEN e.context = 'none' THEN 'false'
+                    ELSE format('e.pgh_context_id = %L::uuid', context_id) END,
+               'e.pgh_created_at >= ' || quote_literal(since) || '::timestamptz',
+               'e.pgh_created_at < ' || quote_literal(until) || '::timestamptz')
+      FROM pghistory.event_table AS e
+     WHERE e.event_table = _events_condition.event_table
+$function$;
+
+-- Runs queries of events together, newest first.
+CREATE OR REPLACE FUNCTION pghistory._run_events(queries text[], max_rows bigint)
+ RETURNS TABLE(pgh_slug text, pgh_event_table regclass, pgh_id bigint, pgh_created_at timestamp with time zone,
+     pgh_label text, pgh_operation "char", pgh_data jsonb, pgh_diff jsonb, pgh_context_id uuid, pgh_context jsonb,
+     pgh_xid xid8, pgh_obj_table regclass, pgh_obj_id text)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF max_rows < 0 THEN
+        RAISE EXCEPTION 'max_rows must not be negative'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Say how many of the newest events to return.';
+    END IF;
+    IF cardinality(queries) = 1 THEN
+        RETURN QUERY EXECUTE queries[1];
+    ELSIF cardinality(queries) > 1 THEN
+        RETURN QUERY EXECUTE format(
+            'SELECT * FROM (%s) AS e ORDER BY e.pgh_created_at DESC, e.pgh_event_table, e.pgh_id DESC%s',
+            array_to_string(queries, ' UNION ALL '), ' LIMIT ' || max_rows);
+    END IF;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory.events(
+    "table" regclass DEFAULT NULL, obj text DEFAULT NULL, label text DEFAULT NULL, context_id uuid DEFAULT NULL,
+    since timestamp with time zone DEFAULT NULL, until timestamp with time zone DEFAULT NULL,
+    max_rows bigint DEFAULT NULL)
+ RETURNS TABLE(pgh_slug text, pgh_event_table regclass, pgh_id bigint, pgh_created_at timestamp with time zone,
+     pgh_label text, pgh_operation "char", pgh_data jsonb, pgh_diff jsonb, pgh_context_id uuid, pgh_context jsonb,
+     pgh_xid xid8, pgh_obj_table regclass, pgh_obj_id text)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+ SET "DateStyle" TO 'ISO'
+AS $function$
+BEGIN
+    IF obj IS NOT NULL AND "table" IS NULL THEN
+        RAISE EXCEPTION 'object "%" is named without its table', obj
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Give the table too, as in pghistory.events(''users'', ''42'').';
+    END IF;
+    IF pghistory._has_state() THEN
+        -- Of all tables, those that the caller may read; of one, that one, or the error that says why not.
+        RETURN QUERY
+        SELECT *
+          FROM pghistory._run_events(
+                   ARRAY(SELECT pghistory._events_query(
+                                    e.event_table,
+                                    pghistory._events_condition(e.event_table, events.obj, events.label,
+                                                                events.context_id, events.since, events.until),
+                                    events.max_rows)
+                           FROM pghistory.event_table AS e JOIN pg_class AS c ON c.oid = e.event_table
+                          WHERE e."table" = events."table"
+                             OR events."table" IS NULL AND has_table_privilege(e.event_table, 'SELECT')
+                          ORDER BY pghistory._table_name(e.event_table)),
+                   events.max_rows);
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION pghistory.events(
+    regclass, text, text, uuid, timestamp with time zone, timestamp with time zone, bigint) IS
+    'Events, newest first: of a table, of an object (its key as text, or a JSON object for a key of several columns), '
+    'with a label, of a context, of a time (since is included, until is not), the newest max_rows of them. pgh_diff is '
+    '{"field": [old, new]} against the object''s previous event in that event table, null for its first. Without a '
+    'table: of all event tables that the caller may read.';
+
+-- The keys that an object has had, in these columns of its table, as rows of text: what foreign keys point, or
+-- pointed, at.
+CREATE OR REPLACE FUNCTION pghistory._values_of_object("table" regclass, obj text, columns name[])
+ RETURNS SETOF text[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    key CONSTANT name[] := COALESCE((SELECT e.obj_key FROM pghistory.event_table AS e
+                                      WHERE e."table" = _values_of_object."table" AND e.obj_key <> '{}' LIMIT 1),
+                                    pghistory._primary_key("table"), columns);
+    this record;
+    list text;
+BEGIN
+    list := (SELECT string_agg(format('format(''%%s'', t.%I)', field), ', ' ORDER BY position)
+               FROM unnest(columns) WITH ORDINALITY AS c(field, position));
+    RETURN QUERY EXECUTE format(
+        'SELECT ARRAY[%s] FROM %s AS t WHERE %s', list, pghistory._table_name("table"),
+        pghistory._identity_text("table", pghistory._object_identity(key, obj)));
+    FOR this IN
+        SELECT e.event_table,
+               string_agg(format('format(''%%s'', e.%I)', m.column_name), ', ' ORDER BY c.position) AS list,
+               pghistory._event_identity_text(e.event_table, e.obj_key, obj, 'e') AS wanted
+          FROM pghistory.event_table AS e
+               JOIN pghistory.event_column AS m ON m.event_table = e.event_table
+               JOIN unnest(columns) WITH ORDINALITY AS c(field, position) ON c.field = m.table_column_name
+         WHERE e."table" = _values_of_object."table" AND e.obj_key <> '{}'
+         GROUP BY e.event_table, e.obj_key
+        HAVING count(*) = cardinality(columns)
+    LOOP
+        RETURN QUERY EXECUTE format('SELECT DISTINCT ARRAY[%s] FROM %s AS e WHERE %s', this.list,
+                                    pghistory._table_name(this.event_table), this.wanted);
+    END LOOP;
+END
+$function$;
+
+-- The condition that an event of a table is about a row whose foreign key points, or pointed, at one of these values.
+CREATE OR REPLACE FUNCTION pghistory._referring_condition(
+    event_table regclass, "table" regclass, columns name[], pointed_at text[])
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    values_text text;
+    from_event text;
+    from_row text;
+    held text;
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _referring_condition.event_table;
+    SELECT string_agg(format('(%s)', v.row), ', ') INTO values_text
+      FROM (SELECT string_agg(format('%L::%s', pointed_at[i][c.position],
+                                     format_type((pghistory._base_type(t.type_id, -1)).type_id, -1)),
+                              ', ' ORDER BY c.position) AS row
+              FROM generate_subscripts(pointed_at, 1) AS i
+                   CROSS JOIN unnest(columns) WITH ORDINALITY AS c(field, position)
+                   JOIN pghistory._columns("table") AS t ON t.name = c.field
+             GROUP BY i) AS v;
+    -- as it is now
+    IF registered.obj_key <> '{}' THEN
+        held := (SELECT string_agg(format('e.%I', h), ', ' ORDER BY position)
+                   FROM unnest(pghistory._object_columns(registered.obj_key)) WITH ORDINALITY AS k(h, position));
+        from_row := format('ROW(%s) IN (SELECT %s FROM %s AS t JOIN (VALUES %s) AS v(%s) ON %s)', held,
+            (SELECT string_agg(format('t.%I', field), ', ' ORDER BY position)
+               FROM unnest(registered.obj_key) WITH ORDINALITY AS k(field, position)),
+            pghistory._table_name("table"), values_text,
+            (SELECT string_agg('v' || position, ', ' ORDER BY position)
+               FROM unnest(columns) WITH ORDINALITY AS c(field, position)),
+            (SELECT string_agg(format('t.%I %s v.v%s', c.field, pghistory._equality_operator(t.type_id), c.position), ' AND ')
+               FROM unnest(columns) WITH ORDINALITY AS c(field, position)
+                    JOIN pghistory._columns("table") AS t ON t.name = c.field));
+    END IF;
+    -- as events say it was
+    SELECT format(CASE WHEN registered.obj_key = '{}' THEN 'EXISTS (SELECT FROM (VALUES %2$s) AS v(%3$s) WHERE %5$s)'
+                       ELSE 'ROW(%1$s) IN (SELECT %1$s FROM %4$s AS e JOIN (VALUES %2$s) AS v(%3$s) ON %5$s)' END,
+                  held, values_text, string_agg('v' || c.position, ', ' ORDER BY c.position),
+                  pghistory._table_name(_referring_condition.event_table),
+                  string_agg(format('e.%I %s v.v%s', a.attname, pghistory._equality_operator(a.atttypid), c.position), ' AND '))
+      INTO from_event
+      FROM unnest(columns) WITH ORDINALITY AS c(field, position)
+           JOIN pghistory.event_column AS m
+             ON m.event_table = _referring_condition.event_table AND m.table_column_name = c.field
+           JOIN pg_attribute AS a ON a.attrelid = m.event_table AND a.attname = m.column_name
+    HAVING count(*) = cardinality(columns);
+    RETURN COALESCE('(' || concat_ws(' OR ', from_row, from_event) || ')', 'false');
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory.references(
+    "table" regclass, obj text, label text DEFAULT NULL, context_id uuid DEFAULT NULL,
+    since timestamp with time zone DEFAULT NULL, until timestamp with time zone DEFAULT NULL,
+    max_rows bigint DEFAULT NULL)
+ RETURNS TABLE(pgh_slug text, pgh_event_table regclass, pgh_id bigint, pgh_created_at timestamp with time zone,
+     pgh_label text, pgh_operation "char", pgh_data jsonb, pgh_diff jsonb, pgh_context_id uuid, pgh_context jsonb,
+     pgh_xid xid8, pgh_obj_table regclass, pgh_obj_id text)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+ SET "DateStyle" TO 'ISO'
+AS $function$
+DECLARE
+    this record;
+    pointed_at text[];
+    condition text;
+    conditions jsonb := '{}';
+BEGIN
+    PERFORM pghistory._check_not_null('"table"', "table" IS NULL);
+    PERFORM pghistory._check_not_null('obj', obj IS NULL);
+    IF NOT pghistory._has_state() THEN
+        RETURN;
+    END IF;
+    FOR this IN SELECT e.event_table FROM pghistory.event_table AS e JOIN pg_class AS c ON c.oid = e.event_table
+                 WHERE e."table" = "references"."table" AND e.obj_key <> '{}'
+    LOOP
+        conditions := conditions || jsonb_build_object(
+            this.event_table::oid,
+            pghistory._events_condition(this.event_table, obj, NULL, NULL, NULL, NULL));
+    END LOOP;
+    FOR this IN
+        SELECT e.event_table, e."table" AS referring, f.columns, f.referred
+          FROM pghistory._foreign_keys_to("table") AS f
+               JOIN pghistory.event_table AS e ON e."table" = f.referring
+               JOIN pg_class AS c ON c.oid = e.event_table
+    LOOP
+        pointed_at := ARRAY(SELECT DISTINCT v FROM pghistory._values_of_object("table", obj, this.referred) AS v
+                             WHERE array_position(v, NULL) IS NULL);
+        CONTINUE WHEN pointed_at = '{}';
+        condition := pghistory._referring_condition(this.event_table, this.referring, this.columns, pointed_at);
+        conditions := conditions || jsonb_build_object(
+            this.event_table::oid, concat_ws(' OR ', conditions ->> this.event_table::oid::text, condition));
+    END LOOP;
+    RETURN QUERY
+    SELECT *
+      FROM pghistory._run_events(
+               ARRAY(SELECT pghistory._events_query(
+                                k.event_table::oid::regclass,
+                                format('(%s) AND %s', k.condition,
+                                       pghistory._events_condition(
+                                           k.event_table::oid::regclass, NULL, "references".label,
+                                           "references".context_id, "references".since, "references".until)),
+                                "references".max_rows)
+                       FROM jsonb_each_text(conditions) AS k(event_table, condition)
+                      ORDER BY k.event_table::oid),
+               "references".max_rows);
+END
+$function$;
+COMMENT ON FUNCTION pghistory.references(
+    regclass, text, text, uuid, timestamp with time zone, timestamp with time zone, bigint) IS
+    'Events of an object, as events() returns them, and of every tracked row whose foreign key points, or pointed, at it.';
+
+-- upkeep
+-- Upkeep: finding what is wrong, and repairing it.
+
+-- The tracked tables that the caller may look after: one, if it is named, or all.
+CREATE OR REPLACE FUNCTION pghistory._own_tracked_tables("table" regclass)
+ RETURNS SETOF regclass
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF "table" IS NOT NULL THEN
+        PERFORM pghistory._check_owner("table");
+    END IF;
+    IF pghistory._has_state() THEN
+        RETURN QUERY
+        SELECT DISTINCT e."table"
+          FROM pghistory.event_table AS e
+               JOIN pg_class AS c ON c.oid = e."table"
+               LEFT JOIN pg_class AS ec ON ec.oid = e.event_table
+         WHERE e."table" = COALESCE(_own_tracked_tables."table", e."table")
+           AND pg_has_role(c.relowner, 'USAGE')
+           AND (ec.oid IS NULL OR pg_has_role(ec.relowner, 'USAGE'));
+    END IF;
+END
+$function$;
+
+-- Brings one tracked table in order.
+CREATE OR REPLACE FUNCTION pghistory._repair_table("table" regclass, enable boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    guarded regclass;
+BEGIN
+    INSERT INTO pghistory._request VALUES ('prepare', "table");
+    PERFORM pghistory._lock("table");
+    PERFORM pghistory._follow_table("table");
+    IF enable THEN
+        PERFORM pghistory._enable_triggers("table");
+        PERFORM pghistory._follow_foreign_key(_repair_table."table", e.event_table)
+           FROM pghistory.event_table AS e WHERE e."table" = _repair_table."table" AND e.obj_fk IS NOT NULL;
+        FOR guarded IN SELECT e.event_table FROM pghistory.event_table AS e
+                        WHERE e."table" = _repair_table."table" AND e.append_only
+        LOOP
+            EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', pghistory._table_name(guarded),
+                           '!pghistory append-only');
+        END LOOP;
+    END IF;
+END
+$function$;
+
+-- The same for all that the caller may; one that cannot be brought in order does not keep the others from it.
+CREATE OR REPLACE FUNCTION pghistory._repair_tables(enable boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    tracked regclass;
+    reason text;
+BEGIN
+    IF pghistory._has_state() THEN
+        INSERT INTO pghistory._request VALUES ('forget dropped tables');
+    END IF;
+    FOR tracked IN SELECT * FROM pghistory._own_tracked_tables(NULL) LOOP
+        BEGIN
+            PERFORM pghistory._repair_table(tracked, enable);
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS reason = MESSAGE_TEXT;
+            RAISE WARNING 'the history of table % could not be brought in order: %', tracked, reason
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      HINT = 'See pghistory.verify().';
+        END;
+    END LOOP;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory.sync("table" regclass DEFAULT NULL)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+DECLARE
+    tracked regclass;
+BEGIN
+    IF "table" IS NULL THEN
+        PERFORM pghistory._repair_tables(false);
+    END IF;
+    FOR tracked IN SELECT * FROM pghistory._own_tracked_tables("table") WHERE "table" IS NOT NULL LOOP
+        PERFORM pghistory._repair_table(tracked, false);
+    END LOOP;
+    IF "table" IS NOT NULL AND tracked IS NULL AND pghistory._is_tracked("table") THEN
+        RAISE EXCEPTION 'must be owner of the event tables of %', pghistory._table_name("table")
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Let their owner call sync().';
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION pghistory.sync(regclass) IS
+    'Makes event tables and triggers follow their tables after DDL, where event triggers may not do it: one table, '
+    'or all that the caller owns.';
+
+CREATE OR REPLACE FUNCTION pghistory.refresh()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+BEGIN
+    -- What a restore left to another role becomes the extension's owner's first.
+    IF has_function_privilege('pghistory._ensure_state()', 'EXECUTE')
+       AND EXISTS (SELECT FROM pghistory._state_relations())
+    THEN
+        PERFORM pghistory._ensure_state();
+    END IF;
+    PERFORM pghistory._repair_tables(true);
+END
+$function$;
+COMMENT ON FUNCTION pghistory.refresh() IS
+    'Repairs what verify() finds, on all tables that the caller owns; '
+    'call it after ALTER EXTENSION pghistory UPDATE.';
+
+-- What an event table lacks to hold what its trackers write: the columns of ours, and those of the table, which may
+-- have other names there.
+CREATE OR REPLACE FUNCTION pghistory._event_table_problems("table" regclass, event_table regclass)
+ RETURNS SETOF text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH tracked AS (
+        SELECT DISTINCT field
+          FROM pghistory.tracker AS t
+               CROSS JOIN LATERAL unnest(pghistory._tracked_fields(t."table", t.fields, t.exclude)) AS field
+         WHERE t.event_table = _event_table_problems.event_table AND t."table" = _event_table_problems."table"
+    ), needed AS (
+        SELECT c.name, c.type_id, c.type_modifier, c.collation_id, c.required
+          FROM pghistory.event_table AS e
+               CROSS JOIN LATERAL pghistory._event_columns(e."table", '{}', e.obj_key, e.context) AS c
+         WHERE e.event_table = _event_table_problems.event_table
+        UNION ALL
+        SELECT COALESCE(m.column_name, c.name), t.type_id, t.type_modifier, c.collation_id, true
+          FROM tracked AS r
+               JOIN pghistory._columns(_event_table_problems."table") AS c ON c.name = r.field
+               CROSS JOIN LATERAL pghistory._event_type(c.type_id, c.type_modifier) AS t
+               LEFT JOIN pghistory.event_column AS m
+                      ON m.event_table = _event_table_problems.event_table AND m.table_column_name = c.name
+         WHERE m.column_name IS NOT NULL OR NOT pghistory._is_reserved_name(c.name)
+    )
+    SELECT CASE WHEN a.attname IS NULL THEN format('column "%s" is missing', n.name)
+                ELSE format('column "%s" is %s, not %s', n.name,
+                            pghistory._type_text(a.atttypid, a.atttypmod, a.attcollation),
+                            pghistory._type_text(n.type_id, n.type_modifier, n.collation_id)) END
+      FROM needed AS n
+           LEFT JOIN pg_attribute AS a
+                  ON a.attrelid = _event_table_problems.event_table AND a.attname = n.name AND NOT a.attisdropped
+     WHERE (n.required OR a.attname IS NOT NULL)
+       AND NOT pghistory._holds(_event_table_problems.event_table, n.name, n.type_id, n.type_modifier,
+                                n.collation_id)
+    UNION ALL
+    SELECT format('column "%s" should be called "%s"', m.column_name, m.table_column_name)
+      FROM pghistory.event_column AS m
+     WHERE m.event_table = _event_table_problems.event_table AND m.column_name <> m.table_column_name
+       AND NOT pghistory._is_reserved_name(m.table_column_name);
+END
+$function$;
+
+-- What is wrong with the generated function of a trigger or of create_event(), or null.
+CREATE OR REPLACE FUNCTION pghistory._function_problem(
+    function text, arguments text, settings text[], body text, event_table regclass)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE
+           WHEN p.oid IS NULL THEN 'function is missing'
+           WHEN NOT p.prosecdef OR p.proconfig IS DISTINCT FROM settings
+           THEN 'function is not SECURITY DEFINER with a pinned search_path'
+           WHEN p.proowner::regrole <> pghistory._owner(event_table)
+           THEN 'function does not belong to the owner of the event table'
+           WHEN p.prosrc <> body THEN 'function is not what this version of pghistory writes'
+           WHEN arguments = '' AND pghistory._is_open_to_all(p.oid)
+           THEN 'function can be attached to tables by anybody'
+           END
+      FROM (SELECT to_regprocedure(format('%s(%s)', function, arguments)) AS oid) AS f
+           LEFT JOIN pg_proc AS p ON p.oid = f.oid
+$function$;
+
+-- What is wrong with the tracking of one table.
+CREATE OR REPLACE FUNCTION pghistory._table_problems(
+    "table" regclass, OUT object text, OUT problem text, OUT hint text)
+ RETURNS SETOF record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    repair CONSTANT text := 'Call pghistory.refresh().';
+    relation CONSTANT text := pghistory._table_name("table");
+    this record;
+BEGIN
+    FOR this IN
+        SELECT e.*, ec.oid IS NOT NULL AS is_there
+          FROM pghistory.event_table AS e LEFT JOIN pg_class AS ec ON ec.oid = e.event_table
+         WHERE e."table" = _table_problems."table"
+           AND EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = e.event_table)
+         ORDER BY e.event_table::text
+    LOOP
+        hint := repair;
+        IF NOT this.is_there THEN
+            object := format('event table %s', this.event_table);
+            problem := 'event table is missing';
+            RETURN NEXT;
+            RETURN;
+        END IF;
+        object := format('event table %s', pghistory._table_name(this.event_table));
+        FOR problem IN SELECT p FROM pghistory._event_table_problems("table", this.event_table) AS p LOOP
+            RETURN NEXT;
+        END LOOP;
+        IF this.append_only AND NOT EXISTS (
+               SELECT FROM pg_trigger AS t
+                WHERE t.tgrelid = this.event_table AND t.tgname = '!pghistory append-only'
+                  AND t.tgenabled IN ('A', 'O'))
+        THEN
+            problem := 'event table is not guarded as append-only';
+            RETURN NEXT;
+        END IF;
+        IF this.obj_fk IS NOT NULL AND NOT EXISTS (
+               SELECT FROM pg_constraint WHERE conrelid = this.event_table AND conname = 'pghistory_obj_fk')
+        THEN
+            problem := 'foreign key to the object is missing';
+            RETURN NEXT;
+        END IF;
+        problem := pghistory._unwritable(this.event_table, ARRAY(
+            SELECT c.name FROM pghistory._event_columns("table", '{}', this.obj_key, this.context) AS c
+            UNION ALL
+            SELECT m.column_name FROM pghistory.event_column AS m WHERE m.event_table = this.event_table));
+        IF problem IS NOT NULL THEN
+            hint := CASE WHEN problem LIKE '%must not be null%'
+                         THEN 'Give the column a default, or drop its NOT NULL.'
+                         WHEN problem LIKE '%is generated' THEN 'Drop its expression or its identity.'
+                         ELSE repair END;
+            RETURN NEXT;
+            hint := repair;
+        END IF;
+        object := format('function %s(text, text)', this.by_hand);
+        problem := pghistory._function_problem(
+            this.by_hand, 'text, text', pghistory._function_settings('by hand'),
+            pghistory._by_hand_body("table", this.event_table), this.event_table);
+        IF problem IS NOT NULL THEN
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+
+    FOR this IN SELECT t.label FROM pghistory.tracker AS t
+                 WHERE t."table" = _table_problems."table" AND t.condition_is_void ORDER BY t.ordinal
+    LOOP
+        object := format('tracker %L on %s', this.label, relation);
+        problem := 'condition names what is gone or of another type: events are written without it';
+        hint := 'Call pghistory.track() for it again.';
+        RETURN NEXT;
+    END LOOP;
+
+    FOR this IN SELECT c.name FROM pghistory._columns("table") AS c
+                 WHERE pghistory._is_reserved_name(c.name)
+                   AND NOT EXISTS (SELECT FROM pghistory.event_column AS m
+                                        JOIN pghistory.event_table AS e USING (event_table)
+                                    WHERE e."table" = _table_problems."table" AND m.table_column_name = c.name)
+    LOOP
+        object := format('column %I of %s', this.name, relation);
+        problem := 'column has a name that event tables need, and is not recorded';
+        hint := 'Rename the column.';
+        RETURN NEXT;
+    END LOOP;
+
+    IF (SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = "table")
+       AND EXISTS (SELECT FROM pghistory._operations("table") AS o WHERE o.operation = 'truncate')
+    THEN
+        object := format('table %s', relation);
+        problem := 'rows that its policies hide from the event table''s owner are not recorded by TRUNCATE';
+        hint := 'ALTER TABLE ... NO FORCE ROW LEVEL SECURITY, or give that role a policy for all rows.';
+        RETURN NEXT;
+    END IF;
+
+    FOR this IN
+        SELECT DISTINCT pghistory._owner(o.event_table) AS owner
+          FROM pghistory._operations("table") AS o
+         WHERE o.operation = 'truncate'
+           AND NOT has_table_privilege(pghistory._owner(o.event_table), "table", 'SELECT')
+    LOOP
+        object := format('table %s', relation);
+        problem := format('role %s, who owns the event table, may not read what TRUNCATE removes', this.owner);
+        hint := 'Grant SELECT on the table to that role.';
+        RETURN NEXT;
+    END LOOP;
+
+    hint := repair;
+    FOR object IN SELECT format('trigger %I on %s', d.trigger_name, pghistory._table_name(d.relation))
+                    FROM pghistory._disabled_triggers("table") AS d
+    LOOP
+        problem := 'trigger is disabled';
+        RETURN NEXT;
+    END LOOP;
+    FOR object IN
+        SELECT format('trigger %I on %s', a.trigger_name, pghistory._table_name(a.relation))
+          FROM pghistory._actual_triggers("table") AS a
+         WHERE a.relation = _table_problems."table"
+           AND NOT EXISTS (SELECT FROM (SELECT DISTINCT t."table"
+                                          FROM pghistory._partition_tree(
+                                                   pghistory._partition_root(_table_problems."table")) AS p
+                                               JOIN pghistory.tracker AS t ON t."table" = p.relation) AS f
+                                       CROSS JOIN LATERAL pghistory._desired_triggers(f."table") AS d
+                            WHERE d.relation = a.relation AND d.trigger_name = a.trigger_name)
+    LOOP
+        problem := 'trigger is one too many';
+        RETURN NEXT;
+    END LOOP;
+    FOR this IN
+        SELECT d.*, a.trigger_name IS NOT NULL AS is_there, a.enabled, a.definition AS actual_definition
+          FROM pghistory._desired_triggers("table") AS d
+               LEFT JOIN pghistory._actual_triggers("table") AS a
+                      ON a.relation = d.relation AND a.trigger_name = d.trigger_name
+    LOOP
+        object := format('trigger %I on %s', this.trigger_name, pghistory._table_name(this.relation));
+        problem := CASE WHEN NOT this.is_there THEN 'trigger is missing'
+                        WHEN this.actual_definition <> this.definition
+                        THEN 'trigger is not what this version of pghistory makes'
+                   END;
+        IF problem IS NOT NULL THEN
+            RETURN NEXT;
+        END IF;
+        object := format('function %s()', this.function);
+        problem := CASE WHEN this.body IS NOT NULL
+                        THEN pghistory._function_problem(
+                            this.function, '', pghistory._function_settings(this.operation), this.body,
+                            this.event_table) END;
+        IF problem IS NOT NULL THEN
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory.verify()
+ RETURNS TABLE("table" regclass, object text, problem text, hint text)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+DECLARE
+    this record;
+BEGIN
+    FOR object IN SELECT format('%s', s.relation) FROM pghistory._state_relations() AS s WHERE NOT s.is_trusted LOOP
+        problem := 'it belongs to another role than the extension';
+        hint := 'Let a superuser call pghistory.refresh().';
+        RETURN NEXT;
+    END LOOP;
+    IF NOT pghistory._has_state() THEN
+        RETURN;
+    END IF;
+    FOR "table" IN
+        SELECT t."table" FROM pghistory.tracker AS t JOIN pg_class AS c ON c.oid = t."table"
+         GROUP BY t."table" ORDER BY t."table"::text
+    LOOP
+        BEGIN
+            FOR this IN SELECT * FROM pghistory._table_problems("table") LOOP
+                object := this.object;
+                problem := this.problem;
+                hint := this.hint;
+                RETURN NEXT;
+            END LOOP;
+        EXCEPTION WHEN OTHERS THEN
+            object := format('table %s', pghistory._table_name("table"));
+            problem := format('its tracking cannot be verified: %s', SQLERRM);
+            hint := 'Call pghistory.refresh(), or track() for it again.';
+            RETURN NEXT;
+        END;
+    END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION pghistory.verify() IS
+    'One row for each thing that is wrong with tracking, and what to do about it; no rows when all is well.';
+-- Event triggers: DDL is followed as soon as it is done.
+
+-- Is this DDL of our own making? Then whoever issued it sees to the rest. The lines of the context are in the
+-- server's language, and those that quote a statement do not count.
+CREATE OR REPLACE FUNCTION pghistory._is_own_ddl(context text)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT count(*) > 1 FROM regexp_matches(context, $re$^[^"»«„“”]*\mpghistory[.][a-z_]+[(]$re$, 'gn')
+$function$;
+
+-- Is a dump being restored? It brings the triggers itself, one by one, and the foreign keys of the registry
+-- after them.
+CREATE OR REPLACE FUNCTION pghistory._is_restoring()
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT current_setting('application_name') = 'pg_restore'
+        OR current_setting('pghistory.installing', true) = 'on'
+        OR NOT EXISTS (SELECT FROM pg_constraint
+                        WHERE conrelid = to_regclass('pghistory.tracker') AND conname = 'tracker_event_table_fkey')
+$function$;
+
+-- A table that is a partition, a parent or a child no longer may have statement-level triggers again, and is not
+-- named by the command that made it so.
+CREATE OR REPLACE FUNCTION pghistory._may_leave_row_level(
+    "table" regclass, event_table regclass, others_changed boolean)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT (others_changed
+            OR c.relhassubclass AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid))
+       AND c.relkind = 'r' AND NOT c.relispartition
+       AND EXISTS (SELECT FROM pg_trigger AS t
+                    WHERE t.tgrelid = c.oid
+                      AND t.tgname = pghistory._trigger_name("table", event_table, 'insert', 'row'))
+      FROM pg_class AS c
+     WHERE c.oid = "table"
+$function$;
+
+-- What DDL touched follows it; what cannot follow is left to sync(), and never in the way of the DDL.
+CREATE OR REPLACE FUNCTION pghistory._follow_tables(tables regclass[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    tracked regclass;
+    reason text;
+BEGIN
+    FOREACH tracked IN ARRAY tables LOOP
+        BEGIN
+            PERFORM pghistory._follow_table(tracked);
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS reason = MESSAGE_TEXT;
+            RAISE WARNING 'the history of table % could not follow: %', tracked, reason
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      HINT = 'See pghistory.verify(), and call pghistory.sync().';
+            -- The table must stay writable all the same.
+            PERFORM pghistory._follow_registry(tracked);
+        END;
+    END LOOP;
+END
+$function$;
+
+-- Old values must not stand in the way of DDL on types. A column that keeps them for nobody any more becomes text
+-- before its type may go or change; one of a domain becomes its base type before values are checked again. Only of
+-- types that this session may change.
+CREATE OR REPLACE FUNCTION pghistory._release_types(tag text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    held record;
+    reason text;
+BEGIN
+    IF tag NOT IN ('ALTER DOMAIN', 'ALTER TYPE', 'DROP TYPE', 'DROP DOMAIN', 'DROP EXTENSION', 'DROP SCHEMA') THEN
+        RETURN;
+    END IF;
+    FOR held IN
+        SELECT e.event_table, a.attname, a.atttypid, a.atttypmod, a.attcollation
+          FROM pghistory.event_table AS e
+               JOIN pg_attribute AS a ON a.attrelid = e.event_table AND a.attnum > 0 AND NOT a.attisdropped
+               JOIN pg_type AS t ON t.oid = a.atttypid AND t.typnamespace <> 'pg_catalog'::regnamespace
+               JOIN pg_namespace AS n ON n.oid = t.typnamespace
+         WHERE (pg_has_role(session_user, t.typowner, 'USAGE') OR pg_has_role(session_user, n.nspowner, 'USAGE'))
+           AND (tag <> 'ALTER DOMAIN' OR t.typtype = 'd')
+           AND (starts_with(col_description(a.attrelid, a.attnum), 'Kept by pghistory: ')
+                OR tag = 'ALTER DOMAIN'
+                   AND EXISTS (SELECT FROM pghistory.event_column AS c
+                                WHERE c.event_table = e.event_table AND c.column_name = a.attname))
+    LOOP
+        CONTINUE WHEN NOT pghistory._may_rewrite(held.event_table)
+                   OR NOT (tag = 'ALTER DOMAIN'
+                           OR pghistory._is_trusted(held.event_table)
+                           OR pghistory._is_harmless_cast(held.atttypid, 'text'::regtype));
+        BEGIN
+            EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s', pghistory._table_name(held.event_table),
+                           held.attname,
+                           CASE WHEN tag = 'ALTER DOMAIN'
+                                THEN (SELECT pghistory._type_text(b.type_id, b.type_modifier, held.attcollation)
+                                        FROM pghistory._base_type(held.atttypid, held.atttypmod) AS b)
+                                ELSE 'text' END);
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS reason = MESSAGE_TEXT;
+            RAISE WARNING 'column "%" of event table % keeps its type: %', held.attname, held.event_table, reason
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      HINT = 'Change it by hand if it stands in the way.';
+        END;
+    END LOOP;
+END
+$function$;
+
+-- The event triggers. They run as whoever issues DDL, and must neither fail it nor ask him for rights: what they do
+-- is done as the owner of the extension.
+
+-- A restored registry has the names of columns right, and their numbers from another life: before names change, it
+-- learns the numbers of this one.
+CREATE OR REPLACE FUNCTION pghistory._before_ddl()
+ RETURNS event_trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+DECLARE
+    context text;
+BEGIN
+    GET DIAGNOSTICS context = PG_CONTEXT;
+    IF NOT pghistory._has_state() OR pghistory._is_restoring() OR pghistory._is_own_ddl(context) THEN
+        RETURN;
+    END IF;
+    IF EXISTS (SELECT FROM pg_control_system() AS s
+                           CROSS JOIN pghistory.event_table AS e
+                           LEFT JOIN pg_class AS c ON c.oid = e."table"
+                WHERE e."table" IS NOT NULL
+                  AND (c.oid IS NULL OR e.origin <> format('%s/%s', s.system_identifier, c.oid)))
+       OR EXISTS (SELECT FROM pghistory.tracker AS t JOIN pghistory.event_table AS e ON e.event_table = t.event_table
+                   WHERE e."table" IS DISTINCT FROM t."table")
+    THEN
+        PERFORM pghistory._forget_dropped_tables();
+        PERFORM pghistory._follow_tables(ARRAY(
+            SELECT DISTINCT e."table"
+              FROM pghistory.event_table AS e
+             WHERE e."table" IS NOT NULL AND e.origin <> pghistory._origin(e."table")
+               AND EXISTS (SELECT FROM pghistory.tracker AS t WHERE t.event_table = e.event_table)));
+    END IF;
+    PERFORM pghistory._release_types(tg_tag);
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'pghistory could not prepare for this DDL: %', SQLERRM
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'See pghistory.verify(), and call pghistory.sync().';
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._after_ddl()
+ RETURNS event_trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+DECLARE
+    context text;
+BEGIN
+    GET DIAGNOSTICS context = PG_CONTEXT;
+    IF NOT pghistory._has_state() OR pghistory._is_restoring() OR pghistory._is_own_ddl(context) THEN
+        RETURN;
+    END IF;
+    PERFORM pghistory._follow_tables(ARRAY(
+        WITH touched AS (
+            SELECT c.classid, c.objid, r.relation, k.reltype AS row_type,
+                   k.relkind = 'p' OR k.relhassubclass AS relation_has_children
+              FROM pg_event_trigger_ddl_commands() AS c
+                   CROSS JOIN LATERAL (
+                       SELECT CASE c.classid
+                              WHEN 'pg_class'::regclass THEN c.objid
+                              WHEN 'pg_trigger'::regclass
+                              THEN (SELECT tgrelid FROM pg_trigger AS g WHERE g.oid = c.objid)
+                              END AS relation) AS r
+                   LEFT JOIN pg_class AS k ON k.oid = r.relation
+        )
+        SELECT DISTINCT t."table"
+          FROM touched AS d
+               CROSS JOIN pghistory.tracker AS t
+               JOIN pg_class AS tc ON tc.oid = t."table"
+               LEFT JOIN pg_class AS ec ON ec.oid = t.event_table
+         WHERE d.relation IN (t."table", t.event_table)
+            OR CASE WHEN d.relation_has_children OR tc.relhassubclass
+                    THEN pghistory._may_leave_row_level(t."table", t.event_table, d.relation_has_children) END
+            OR t."table" IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = d.relation)
+            OR t."table" IN (SELECT relid FROM pg_partition_tree(d.relation))
+            OR t."table" IN (SELECT relid FROM pg_partition_ancestors(d.relation))
+            OR t."table" IN (SELECT inhparent FROM pg_inherits WHERE inhrelid = d.relation)
+            OR t."table" IN (SELECT confrelid FROM pg_constraint WHERE conrelid = d.relation AND contype = 'f')
+            OR d.classid = 'pg_namespace'::regclass AND d.objid IN (tc.relnamespace, ec.relnamespace)
+            OR d.classid = 'pg_extension'::regclass AND t.condition_objects <> '[]'
+            OR d.classid IN ('pg_type'::regclass, 'pg_namespace'::regclass) AND EXISTS (
+               SELECT FROM pg_attribute AS a JOIN pg_type AS y ON y.oid = a.atttypid
+                WHERE a.attrelid = tc.oid AND a.attnum > 0
+                  AND d.objid IN (y.oid, y.typelem, y.typbasetype, y.typnamespace))
+            OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id text, schema text)
+                        WHERE o.class = d.classid::regclass::text AND o.id = d.objid::text
+                           OR o.class = 'pg_type' AND o.id = d.row_type::text
+                           OR d.classid = 'pg_namespace'::regclass AND o.schema = d.objid::text)));
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'pghistory could not follow this DDL: %', SQLERRM
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'See pghistory.verify(), and call pghistory.sync().';
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._after_drop()
+ RETURNS event_trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+DECLARE
+    context text;
+    gone record;
+BEGIN
+    GET DIAGNOSTICS context = PG_CONTEXT;
+    IF NOT pghistory._has_state() OR pghistory._is_restoring() OR pghistory._is_own_ddl(context) THEN
+        RETURN;
+    END IF;
+    -- A dropped event table ends its trackers; a dropped table keeps its events.
+    FOR gone IN
+        SELECT e.event_table, e."table", d.objid = e.event_table::oid AS events_are_gone, e.by_hand
+          FROM pg_event_trigger_dropped_objects() AS d
+               JOIN pghistory.event_table AS e ON d.objid IN (e.event_table, e."table")
+         WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0
+    LOOP
+        DELETE FROM pghistory.tracker AS t WHERE t.event_table = gone.event_table;
+        IF gone.events_are_gone THEN
+            DELETE FROM pghistory.event_table AS e WHERE e.event_table = gone.event_table;
+        ELSE
+            UPDATE pghistory.event_table AS e
+               SET "table" = NULL, by_hand = NULL
+             WHERE e.event_table = gone.event_table;
+            PERFORM pghistory._drop_generated_functions(gone.event_table);
+        END IF;
+        PERFORM pghistory._drop_function(to_regprocedure(gone.by_hand || '(text, text)'))
+          WHERE NOT EXISTS (SELECT FROM pghistory.event_table AS e WHERE e.by_hand = gone.by_hand);
+        IF EXISTS (SELECT FROM pg_class WHERE oid = gone."table") THEN
+            PERFORM pghistory._follow_tables(ARRAY[gone."table"]);
+        END IF;
+    END LOOP;
+    -- Columns, triggers, and what conditions call.
+    PERFORM pghistory._follow_tables(ARRAY(
+        SELECT DISTINCT t."table"
+          FROM pg_event_trigger_dropped_objects() AS d
+               CROSS JOIN pghistory.tracker AS t
+               JOIN pg_class AS tc ON tc.oid = t."table"
+         WHERE d.classid = 'pg_class'::regclass AND d.objsubid <> 0 AND d.objid IN (t."table", t.event_table)
+            OR d.object_type = 'trigger' AND d.address_names[3] !~ '^! ?pghistory '
+               AND to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) = t."table"
+            OR CASE WHEN d.classid = 'pg_class'::regclass AND tc.relhassubclass
+                    THEN pghistory._may_leave_row_level(t."table", t.event_table, false) END
+            OR EXISTS (SELECT FROM jsonb_to_recordset(t.condition_objects) AS o(class text, id text)
+                        WHERE o.class = d.classid::regclass::text AND o.id = d.objid::text)));
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'pghistory could not follow this DDL: %', SQLERRM
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'See pghistory.verify(), and call pghistory.sync().';
+END
+$function$;
+
+DO $event_triggers$
+DECLARE
+    tags CONSTANT text := $tags$'ALTER TABLE', 'CREATE SCHEMA', 'CREATE TABLE', 'CREATE FOREIGN TABLE',
+        'ALTER FOREIGN TABLE', 'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN',
+        'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION', 'ALTER EXTENSION'$tags$;
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = 'pghistory_after_ddl') THEN
+        DROP EVENT TRIGGER pghistory_before_ddl;
+        DROP EVENT TRIGGER pghistory_after_ddl;
+        DROP EVENT TRIGGER pghistory_after_drop;
+    END IF;
+    EXECUTE 'CREATE EVENT TRIGGER pghistory_before_ddl ON ddl_command_start WHEN TAG IN (' || tags
+            || $tags$, 'DROP TYPE', 'DROP DOMAIN', 'DROP EXTENSION', 'DROP SCHEMA') EXECUTE$tags$
+            || ' FUNCTION pghistory._before_ddl()';
+    EXECUTE 'CREATE EVENT TRIGGER pghistory_after_ddl ON ddl_command_end WHEN TAG IN (' || tags
+            || ') EXECUTE FUNCTION pghistory._after_ddl()';
+    CREATE EVENT TRIGGER pghistory_after_drop ON sql_drop
+        EXECUTE FUNCTION pghistory._after_drop();
+    -- also in sessions that switched triggers off: loading data, they change tables all the same
+    ALTER EVENT TRIGGER pghistory_before_ddl ENABLE ALWAYS;
+    ALTER EVENT TRIGGER pghistory_after_ddl ENABLE ALWAYS;
+    ALTER EVENT TRIGGER pghistory_after_drop ENABLE ALWAYS;
+    ALTER FUNCTION pghistory._before_ddl() SET session_replication_role TO 'origin';
+    ALTER FUNCTION pghistory._after_ddl() SET session_replication_role TO 'origin';
+    ALTER FUNCTION pghistory._after_drop() SET session_replication_role TO 'origin';
+    COMMENT ON EVENT TRIGGER pghistory_before_ddl IS 'Prepares the history of tracked tables for DDL.';
+    COMMENT ON EVENT TRIGGER pghistory_after_ddl IS 'Makes event tables and triggers follow DDL on tracked tables.';
+    COMMENT ON EVENT TRIGGER pghistory_after_drop IS
+        'Ends tracking where tables, event tables or what conditions name are dropped.';
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE WARNING 'event triggers may not be created here: call pghistory.sync() after DDL on tracked tables'
+        USING ERRCODE = 'insufficient_privilege',
+              HINT = 'Let a superuser install the extension to have DDL followed at once.';
+END
+$event_triggers$;
+-- capture(): nobody stays anonymous who should not.
+
+CREATE OR REPLACE FUNCTION pghistory.capture(VARIADIC keys text[] DEFAULT '{}')
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+DECLARE
+    owner CONSTANT oid := (SELECT proowner FROM pg_proc WHERE oid = 'pghistory._capturing()'::regprocedure);
+    known CONSTANT text[] := ARRAY(SELECT jsonb_object_keys(pghistory._session_facts()) ORDER BY 1);
+    key text;
+    tracked regclass;
+BEGIN
+    IF NOT pg_has_role(owner, 'USAGE') THEN
+        RAISE EXCEPTION 'must be owner of extension pghistory'
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = format('Ask role %s to call it.', owner::regrole);
+    END IF;
+    FOREACH key IN ARRAY keys LOOP
+        PERFORM pghistory._check_not_null('key', key IS NULL);
+        PERFORM pghistory._check_choice('key', key, known);
+    END LOOP;
+    PERFORM pghistory._ensure_state();
+    DELETE FROM pghistory.capture_key AS k WHERE k.key <> ALL (keys);
+    INSERT INTO pghistory.capture_key SELECT DISTINCT k FROM unnest(keys) AS k ON CONFLICT DO NOTHING;
+    PERFORM pghistory._settle_capturing();
+    -- Whether the writer's role is noted is a matter of triggers. Those on tables that the caller does not own come
+    -- with their owner's refresh(), which verify() asks for.
+    FOR tracked IN SELECT * FROM pghistory._own_tracked_tables(NULL) LOOP
+        PERFORM pghistory._lock(tracked);
+        PERFORM pghistory._apply_triggers(tracked);
+    END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION pghistory.capture(text[]) IS
+    'Makes every transaction that writes events have a context whose metadata holds these facts under "session": '
+    'application_name, backend_pid, client_addr, client_port, current_user (the role in force at the write), '
+    'database, query (of the first event), session_user, transaction_start. Without arguments: none, as at first. '
+    'For the extension''s owner.';
+-- Who may call what. PUBLIC has nothing by default; all that it has is given here. What is not named is for the
+-- owner of the extension: functions that act with his rights.
+
+REVOKE ALL ON ALL ROUTINES IN SCHEMA pghistory FROM PUBLIC;
+
+GRANT USAGE ON SCHEMA pghistory TO PUBLIC;
+
+-- The door to the registry: a trigger checks who comes in.
+GRANT INSERT ON pghistory._request TO PUBLIC;
+
+-- The public functions. They run as their caller.
+GRANT EXECUTE ON FUNCTION
+    pghistory.add_context, pghistory.all_change, pghistory.all_dont_change, pghistory.any_change,
+    pghistory.any_dont_change, pghistory.capture, pghistory.clear_context,
+    pghistory.create_event(anyelement, text), pghistory.create_event(regclass, text, text),
+    pghistory.create_event_table, pghistory.current_context, pghistory.refresh, pghistory.set_context,
+    pghistory.sync, pghistory.track, pghistory.trackers, pghistory.untrack, pghistory.verify
+    TO PUBLIC;
+
+-- The private functions that these call, as their caller, and those that generated functions and triggers call, as
+-- the owner of the event table. Whoever calls one himself does so with his own rights; the three that run with the
+-- rights of the extension's owner, _attach_context, _read_inline_context and _use_permit, look at the caller's own
+-- transaction only.
+
+GRANT EXECUTE ON FUNCTION  -- catalog.sql
+    pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._last_event, pghistory._missing_value,
+    pghistory._base_type, pghistory._event_type, pghistory._holds, pghistory._primary_key,
+    pghistory._key_followers, pghistory._foreign_keys_to, pghistory._has_row_triggers, pghistory._may_not_fit,
+    pghistory._is_indexable, pghistory._has_index, pghistory._row_level_reason, pghistory._partition_tree,
+    pghistory._partition_root, pghistory._equality_operator, pghistory._origin
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- trust.sql
+    pghistory._is_trusted, pghistory._may_rewrite, pghistory._is_harmless_type, pghistory._is_harmless_cast,
+    pghistory._is_harmless_as_json
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- names.sql
+    pghistory._fitting_name, pghistory._event_table_name, pghistory._object_columns, pghistory._other_key_columns,
+    pghistory._is_reserved_name, pghistory._trigger_function_name, pghistory._trigger_name, pghistory._field,
+    pghistory._wrapped
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- state.sql
+    pghistory._state_relations, pghistory._has_state, pghistory._extension_is_installed, pghistory._is_event_table,
+    pghistory._is_tracked
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- context.sql
+    pghistory._read_context, pghistory._capturing, pghistory._session_facts, pghistory._attach_context,
+    pghistory._context_id, pghistory._read_inline_context, pghistory._inline_context_id, pghistory._inline_context,
+    pghistory._context_of_event, pghistory._checked_metadata
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- requests.sql
+    pghistory._check_details, pghistory._use_permit
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- checks.sql
+    pghistory._check_not_null, pghistory._check_choice, pghistory._check_event_table_choices,
+    pghistory._check_owner, pghistory._check_trackable, pghistory._checked_fields, pghistory._checked_key,
+    pghistory._check_foreign_key
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- conditions.sql
+    pghistory._row_of, pghistory._change_of, pghistory._tracked_any_change, pghistory._tracked_all_change,
+    pghistory._tracked_any_dont_change, pghistory._tracked_all_dont_change, pghistory._parse_only,
+    pghistory._condition_events, pghistory._meaning, pghistory._object_text, pghistory._objects_named,
+    pghistory._depends_on_role, pghistory._portable_condition, pghistory._deparsed_condition,
+    pghistory._parse_condition, pghistory._check_single_expression, pghistory._normalised_condition,
+    pghistory._renamed_condition, pghistory._renamed_columns, pghistory._renamed_objects, pghistory._still_parses
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- event_table.sql
+    pghistory._event_columns, pghistory._type_text, pghistory._copy_storage, pghistory._refuse_change,
+    pghistory._set_append_only, pghistory._set_foreign_key, pghistory._create_event_indexes,
+    pghistory._create_event_table, pghistory._unwritable, pghistory._misfit, pghistory._parsed_event_table,
+    pghistory._tracked_fields
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- templates.sql
+    pghistory._operations, pghistory._change_text, pghistory._condition_text, pghistory._insert_text,
+    pghistory._event_text, pghistory._header_text, pghistory._trigger_statements, pghistory._trigger_body,
+    pghistory._by_hand_body
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- triggers.sql
+    pghistory._is_generated, pghistory._own_function_name, pghistory._trigger_relations,
+    pghistory._trigger_definition, pghistory._note_writer, pghistory._desired_triggers, pghistory._actual_triggers,
+    pghistory._is_open_to_all, pghistory._function_settings, pghistory._depend_on_extension,
+    pghistory._ensure_function, pghistory._drop_function, pghistory._drop_generated_functions,
+    pghistory._apply_triggers, pghistory._disabled_triggers, pghistory._enable_triggers, pghistory._apply_by_hand
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- follow.sql
+    pghistory._mark_kept, pghistory._keep_dropped, pghistory._set_aside, pghistory._ensure_column,
+    pghistory._retype_column, pghistory._rename_columns, pghistory._current_names, pghistory._follow_columns,
+    pghistory._fill_key, pghistory._follow_foreign_key, pghistory._follow_key, pghistory._condition_renames,
+    pghistory._column_numbers, pghistory._follow_trackers, pghistory._restore_own_columns,
+    pghistory._follow_event_table, pghistory._follow_registry, pghistory._follow_table
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- track.sql
+    pghistory._register_event_table, pghistory._register_tracker, pghistory._add_missing_columns,
+    pghistory._find_event_table, pghistory._check_statement_level, pghistory._lock, pghistory._track,
+    pghistory._drop_events, pghistory._tracker_status, pghistory._definition
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- objects.sql
+    pghistory._object_identity, pghistory._identity_text, pghistory._event_identity_text, pghistory._json_text,
+    pghistory._key_text
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- create_event.sql
+    pghistory._table_with_label
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- events.sql
+    pghistory._data_text, pghistory._previous_value_text, pghistory._diff_text, pghistory._has_moves,
+    pghistory._same_object_text, pghistory._qualified, pghistory._previous_event_text, pghistory._events_query,
+    pghistory._events_condition, pghistory._run_events, pghistory._values_of_object, pghistory._referring_condition
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- upkeep.sql
+    pghistory._own_tracked_tables, pghistory._repair_table, pghistory._repair_tables,
+    pghistory._event_table_problems, pghistory._function_problem, pghistory._table_problems
+    TO PUBLIC;
