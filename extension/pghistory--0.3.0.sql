@@ -139,9 +139,27 @@ CREATE FUNCTION pghistory._missing_value("table" regclass, number smallint)
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT (attmissingval::text::text[])[1]
-      FROM pg_attribute
-     WHERE attrelid = "table" AND attnum = number AND atthasmissing
+    -- of a partitioned table, its partitions know
+    SELECT (p.attmissingval::text::text[])[1]
+      FROM pg_attribute AS a
+           CROSS JOIN LATERAL (SELECT relid FROM pg_partition_tree("table") UNION SELECT "table") AS r
+           JOIN pg_attribute AS p ON p.attrelid = r.relid AND p.attname = a.attname AND p.atthasmissing
+     WHERE a.attrelid = "table" AND a.attnum = number
+     LIMIT 1
+$function$;
+
+-- Were rows that were there when a column was added given values of it one by one?
+CREATE FUNCTION pghistory._is_filled("table" regclass, number smallint)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT pghistory._missing_value("table", number) IS NULL
+       AND (a.atthasdef OR a.attidentity <> ''
+            OR (pghistory._base_type(a.atttypid, -1)).type_id <> a.atttypid)  -- a domain may have a default
+      FROM pg_attribute AS a
+     WHERE a.attrelid = "table" AND a.attnum = number
 $function$;
 
 -- What a domain is made of, and whether it refuses null; any other type is made of itself.
@@ -688,6 +706,139 @@ BEGIN
 END
 $function$;
 
+-- A template, its {name}s replaced by the texts of these names.
+CREATE FUNCTION pghistory._rendered(template text, texts jsonb)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    rendered text := '';
+    part text[];
+BEGIN
+    FOR part IN SELECT regexp_matches(template, '([^{]*)(?:\{([^{}]+)\})?', 'g') LOOP
+        rendered := concat(rendered, part[1], texts ->> part[2]);
+    END LOOP;
+    RETURN rendered;
+END
+$function$;
+-- Objects: rows named by their key, given as text, or as a JSON object where the key has several columns.
+
+CREATE FUNCTION pghistory._object_identity(obj_key name[], obj text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    identity jsonb;
+BEGIN
+    IF cardinality(obj_key) = 1 THEN
+        RETURN jsonb_build_object(obj_key[1], obj);
+    END IF;
+    BEGIN
+        identity := obj;
+    EXCEPTION WHEN OTHERS THEN
+        NULL;  -- said below
+    END;
+    IF jsonb_typeof(identity) IS DISTINCT FROM 'object'
+       OR (SELECT array_agg(k ORDER BY k) FROM jsonb_object_keys(identity) AS k)
+          IS DISTINCT FROM (SELECT array_agg(k::text ORDER BY k::text) FROM unnest(obj_key) AS k)
+    THEN
+        RAISE EXCEPTION 'key "%" does not name an object', obj
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = format('Give a JSON object with the columns %s.', array_to_string(obj_key, ', '));
+    END IF;
+    RETURN identity;
+END
+$function$;
+
+-- The SQL condition that a row, called t, is the object.
+CREATE FUNCTION pghistory._identity_text("table" regclass, identity jsonb)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT string_agg(format('t.%I %s %L::%s', c.name, pghistory._equality_operator(c.type_id), i.value,
+                             format_type((pghistory._base_type(c.type_id, -1)).type_id, -1)),
+                      ' AND ' ORDER BY c.number)
+      FROM jsonb_each_text(identity) AS i JOIN pghistory._columns("table") AS c ON c.name = i.key
+$function$;
+
+-- The same for an event: the condition that it, called by the alias, is about the object.
+CREATE FUNCTION pghistory._event_identity_text(
+    event_table regclass, obj_key name[], obj text, alias text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT string_agg(format('%s.%I %s %L::%s', alias, a.attname, pghistory._equality_operator(a.atttypid), i.value,
+                             format_type((pghistory._base_type(a.atttypid, -1)).type_id, -1)),
+                      ' AND ' ORDER BY k.position)
+      FROM jsonb_each_text(pghistory._object_identity(obj_key, obj)) AS i
+           JOIN unnest(obj_key, pghistory._object_columns(obj_key)) WITH ORDINALITY AS k(field, held, position)
+             ON k.field = i.key
+           JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.held
+$function$;
+
+-- The SQL expression for a value as JSON. Where a cast to json that somebody made would do it, its text is taken.
+CREATE FUNCTION pghistory._json_text(type_id oid, expression text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN pghistory._is_harmless_as_json(type_id) THEN format('to_jsonb(%s)', expression)
+                ELSE format('CASE WHEN %1$s IS NOT NULL THEN to_jsonb(format(''%%s'', %1$s)) END', expression) END
+$function$;
+
+-- The SQL expression for the key of an event's object as text.
+CREATE FUNCTION pghistory._key_text(relation regclass, columns name[], obj_key name[], alias text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE cardinality(obj_key)
+           WHEN 0 THEN 'NULL::text'
+           WHEN 1 THEN format('CASE WHEN %1$s.%2$I IS NOT NULL THEN format(''%%s'', %1$s.%2$I) END', alias, columns[1])
+           ELSE (SELECT format('(SELECT jsonb_object_agg(k.name, k.value) FROM (VALUES %s) AS k(name, value))::text',
+                               string_agg(format('(%L, %s)', k.field,
+                                                 pghistory._json_text(a.atttypid, format('%s.%I', alias, a.attname))),
+                                          ', ' ORDER BY k.position))
+                   FROM unnest(obj_key, columns) WITH ORDINALITY AS k(field, held, position)
+                        JOIN pg_attribute AS a ON a.attrelid = relation AND a.attname = k.held)
+           END
+$function$;
+
+-- Equality of two lists of columns that hold keys, by the operators of their types.
+CREATE FUNCTION pghistory._same_object_text(
+    event_table regclass, obj_key name[], columns text[], other_columns text[])
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT string_agg(format('%s %s %s', k.this, pghistory._equality_operator(a.atttypid), k.other),
+                      ' AND ' ORDER BY k.position)
+      FROM unnest(columns, other_columns, pghistory._object_columns(obj_key)) WITH ORDINALITY
+               AS k(this, other, held, position)
+           JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.held
+$function$;
+
+CREATE FUNCTION pghistory._qualified(alias text, columns name[])
+ RETURNS text[]
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT ARRAY(SELECT format('%s.%I', alias, name) FROM unnest(columns) WITH ORDINALITY AS c(name, position)
+                  ORDER BY position)
+$function$;
+
 -- what outlives the code; who and why; the one door to the registry
 -- The tables that outlive the code: contexts and the registry. They are no members of the extension, so that
 -- pg_dump carries them as what they are and DROP EXTENSION leaves them; one function creates or upgrades them,
@@ -721,6 +872,20 @@ CREATE FUNCTION pghistory._has_state()
 AS $function$
 BEGIN
     RETURN (SELECT count(*) = 6 AND bool_and(s.is_trusted) FROM pghistory._state_relations() AS s);
+END
+$function$;
+
+-- Are they as this version makes them?
+CREATE FUNCTION pghistory._state_is_current()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN pghistory._has_state()
+       AND EXISTS (SELECT FROM pg_attribute
+                    WHERE attrelid = to_regclass('pghistory.tracker') AND attname = 'since_event');
 END
 $function$;
 
@@ -786,11 +951,11 @@ CREATE FUNCTION pghistory._ensure_state()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
-    IF pghistory._has_state() THEN
+    IF pghistory._state_is_current() THEN
         RETURN;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('pghistory._ensure_state', 0));
-    IF pghistory._has_state() THEN
+    IF pghistory._state_is_current() THEN
         RETURN;
     END IF;
     PERFORM pghistory._take_over_state();
@@ -867,12 +1032,21 @@ BEGIN
         missing_value text,
         PRIMARY KEY (event_table, column_name)
     );
+    ALTER TABLE pghistory.event_column
+        ADD COLUMN IF NOT EXISTS rewritten_after bigint,
+        ADD COLUMN IF NOT EXISTS rewritten_at timestamp with time zone,
+        ADD COLUMN IF NOT EXISTS rewritten_xid xid8,
+        ADD COLUMN IF NOT EXISTS unreadable_until bigint;
     COMMENT ON TABLE pghistory.event_column IS
         'The registry of the columns of event tables: which column of the tracked table each one holds.';
     COMMENT ON COLUMN pghistory.event_column.added_after IS
         'The last event before the table got this column; null where it had it from the start.';
     COMMENT ON COLUMN pghistory.event_column.missing_value IS
         'What rows that were there when the table got this column have in it.';
+    COMMENT ON COLUMN pghistory.event_column.rewritten_after IS
+        'The last event before a DDL statement gave rows other values in this column, without an event.';
+    COMMENT ON COLUMN pghistory.event_column.unreadable_until IS
+        'The last event whose value could not become what the column holds now.';
 
     CREATE TABLE IF NOT EXISTS pghistory.tracker (
         "table" regclass NOT NULL,
@@ -894,10 +1068,12 @@ BEGIN
         since_xid xid8 NOT NULL,
         PRIMARY KEY ("table", label)
     );
+    ALTER TABLE pghistory.tracker ADD COLUMN IF NOT EXISTS since_event bigint NOT NULL DEFAULT 0;
     COMMENT ON TABLE pghistory.tracker IS
         'The registry of trackers, as pghistory.track() was told. Read pghistory.trackers() instead.';
     COMMENT ON COLUMN pghistory.tracker.since IS
         'From when on the tracker has recorded what it records now.';
+    COMMENT ON COLUMN pghistory.tracker.since_event IS 'The last event in its event table before that.';
     COMMENT ON COLUMN pghistory.tracker.condition_columns IS
         'The columns that the condition names: number, name and type.';
     COMMENT ON COLUMN pghistory.tracker.condition_objects IS
@@ -1338,7 +1514,7 @@ DECLARE
 BEGIN
     is_well_formed := COALESCE(
         CASE
-        WHEN action IN ('save event table', 'save columns', 'save tracker', 'save function') THEN
+        WHEN action IN ('save event table', 'save columns', 'note rewrite', 'save tracker', 'save function') THEN
             event_table <> "table"
             AND NOT pghistory._is_event_table("table") AND NOT pghistory._is_tracked(event_table)
             AND (SELECT c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
@@ -1428,6 +1604,19 @@ BEGIN
     END IF;
     RETURN NEW;
 END
+$function$;
+
+-- From when on can a tracker that is being made know all that happens to its table? From when the table is locked; or
+-- from the start of this transaction, if that made the table.
+CREATE FUNCTION pghistory._tracking_since("table" regclass)
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN t.xmin = pg_current_xact_id()::xid THEN transaction_timestamp() ELSE clock_timestamp() END
+      FROM pg_class AS c JOIN pg_type AS t ON t.oid = c.reltype
+     WHERE c.oid = "table"
 $function$;
 
 -- Do two definitions of a tracker record the same events?
@@ -1521,14 +1710,15 @@ BEGIN
         )
         INSERT INTO pghistory.event_column
             (event_table, column_name, table_column_name, table_column_number, added_after, added_at, added_xid,
-             missing_value)
+             missing_value, rewritten_after, rewritten_at, rewritten_xid, unreadable_until)
         SELECT NEW.event_table, d.column_name, d.table_column_name, d.table_column_number,
                COALESCE(c.added_after, d.added_after),
                CASE WHEN c.added_after IS NOT NULL THEN c.added_at
                     WHEN d.added_after IS NOT NULL THEN transaction_timestamp() END,
                CASE WHEN c.added_after IS NOT NULL THEN c.added_xid
                     WHEN d.added_after IS NOT NULL THEN pg_current_xact_id() END,
-               COALESCE(c.missing_value, d.missing_value)
+               COALESCE(c.missing_value, d.missing_value),
+               c.rewritten_after, c.rewritten_at, c.rewritten_xid, c.unreadable_until
           FROM jsonb_to_recordset(details)
                    AS d(column_name name, table_column_name name, table_column_number smallint, added_after bigint,
                         missing_value text)
@@ -1538,14 +1728,26 @@ BEGIN
                          THEN c.table_column_number = d.table_column_number
                          ELSE c.column_name = d.column_name END
         ON CONFLICT DO NOTHING;
+    WHEN 'note rewrite' THEN
+        UPDATE pghistory.event_column AS c
+           SET rewritten_after = CASE WHEN d.is_rewritten THEN d.last_event ELSE c.rewritten_after END,
+               rewritten_at = CASE WHEN d.is_rewritten THEN COALESCE(c.rewritten_at, transaction_timestamp())
+                                   ELSE c.rewritten_at END,
+               rewritten_xid = CASE WHEN d.is_rewritten THEN COALESCE(c.rewritten_xid, pg_current_xact_id())
+                                    ELSE c.rewritten_xid END,
+               unreadable_until = CASE WHEN d.is_unreadable THEN d.last_event ELSE c.unreadable_until END
+          FROM jsonb_to_recordset(details)
+                   AS d(table_column_number smallint, last_event bigint, is_rewritten boolean, is_unreadable boolean)
+         WHERE c.event_table = NEW.event_table AND c.table_column_number = d.table_column_number;
     WHEN 'save tracker' THEN
         INSERT INTO pghistory.tracker AS t
             ("table", label, kind, fields, field_numbers, exclude, exclude_numbers, condition,
              condition_is_row_level, condition_columns, condition_objects, condition_is_void, event_table, level,
-             since, since_xid)
+             since, since_xid, since_event)
         SELECT NEW."table", d.label, d.kind, d.fields, d.field_numbers, d.exclude, d.exclude_numbers, d.condition,
                d.condition_is_row_level, d.condition_columns, d.condition_objects, d.condition_is_void,
-               NEW.event_table, d.level, transaction_timestamp(), pg_current_xact_id()
+               NEW.event_table, d.level, pghistory._tracking_since(NEW."table"), pg_current_xact_id(),
+               COALESCE(pghistory._last_event(NEW.event_table), 0)
           FROM jsonb_to_record(details)
                    AS d(label text, kind text, fields name[], field_numbers smallint[], exclude name[],
                         exclude_numbers smallint[], condition text, condition_is_row_level boolean,
@@ -1557,14 +1759,15 @@ BEGIN
                condition_columns = EXCLUDED.condition_columns, condition_objects = EXCLUDED.condition_objects,
                condition_is_void = EXCLUDED.condition_is_void,
                event_table = EXCLUDED.event_table, level = EXCLUDED.level,
-               (since, since_xid) = (
-                   SELECT k.since, k.since_xid
-                     FROM (VALUES (true, t.since, t.since_xid), (false, EXCLUDED.since, EXCLUDED.since_xid))
-                              AS k(same, since, since_xid)
+               (since, since_xid, since_event) = (
+                   SELECT k.since, k.since_xid, k.since_event
+                     FROM (VALUES (true, t.since, t.since_xid, t.since_event),
+                                  (false, EXCLUDED.since, EXCLUDED.since_xid, EXCLUDED.since_event))
+                              AS k(same, since, since_xid, since_event)
                     WHERE k.same = COALESCE(details ? 'since'
                                             OR pghistory._records_the_same(to_jsonb(t), to_jsonb(EXCLUDED)), false))
-         WHERE to_jsonb(t) - ARRAY['ordinal', 'since', 'since_xid']
-               IS DISTINCT FROM to_jsonb(EXCLUDED) - ARRAY['ordinal', 'since', 'since_xid'];
+         WHERE to_jsonb(t) - ARRAY['ordinal', 'since', 'since_xid', 'since_event']
+               IS DISTINCT FROM to_jsonb(EXCLUDED) - ARRAY['ordinal', 'since', 'since_xid', 'since_event'];
     WHEN 'remove tracker' THEN
         DELETE FROM pghistory.tracker WHERE "table" = NEW."table" AND label = details ->> 'label';
     WHEN 'forget event table' THEN
@@ -3550,10 +3753,10 @@ END
 $function$;
 
 -- Makes a column of an event table be of another type. Values that cannot become it, or would not be the same any
--- more, stay beside it in a column of the old type.
+-- more, stay beside it in a column of the old type. Says whether the column has all of them.
 CREATE FUNCTION pghistory._retype_column(
     event_table regclass, field name, type_id oid, type_modifier integer, collation_id oid)
- RETURNS void
+ RETURNS boolean
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
@@ -3584,7 +3787,7 @@ BEGIN
             IF NOT changed THEN
                 EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %I::%s', relation, field,
                                pghistory._type_text(type_id, type_modifier, collation_id), field, new_type);
-                RETURN;
+                RETURN true;
             END IF;
         EXCEPTION WHEN OTHERS THEN
             NULL;  -- then they are kept beside it
@@ -3596,10 +3799,12 @@ BEGIN
         BEGIN
             EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %I::%s', relation, field,
                            pghistory._type_text(type_id, type_modifier, collation_id), kept_name, new_type);
+            RETURN true;
         EXCEPTION WHEN OTHERS THEN
             NULL;  -- not all of them can be cast
         END;
     END IF;
+    RETURN false;
 END
 $function$;
 
@@ -3644,6 +3849,37 @@ AS $function$
                 ORDER BY k.place) END
 $function$;
 
+-- Have rows other values in a column than their last events say? Then the DDL statement that gave it another type or
+-- added it computed them.
+CREATE FUNCTION pghistory._is_rewritten("table" regclass, event_table regclass, field name)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    key CONSTANT name[] := (SELECT e.obj_key FROM pghistory.event_table AS e
+                             WHERE e.event_table = _is_rewritten.event_table);
+    is_rewritten boolean;
+BEGIN
+    IF NOT pghistory._may_rewrite("table") OR NOT pghistory._may_rewrite(event_table) THEN
+        RETURN true;  -- it cannot be looked at
+    END IF;
+    EXECUTE format(
+        'SELECT EXISTS (SELECT FROM %s AS t CROSS JOIN LATERAL ('
+        'SELECT e.%I AS value FROM %s AS e WHERE %s AND e.pgh_operation IN (''I'', ''U'') ORDER BY e.pgh_id DESC LIMIT 1) '
+        'AS e WHERE ROW(e.value)::record *<> ROW(t.%I)::record)',
+        pghistory._table_name("table"), field, pghistory._table_name(event_table),
+        pghistory._same_object_text(event_table, key, pghistory._qualified('e', pghistory._object_columns(key)),
+                                    pghistory._qualified('t', key)),
+        field)
+       INTO is_rewritten;
+    RETURN is_rewritten;
+EXCEPTION WHEN OTHERS THEN
+    RETURN true;
+END
+$function$;
+
 -- The columns that events hold follow those of the table.
 CREATE FUNCTION pghistory._follow_columns("table" regclass, event_table regclass, same_origin boolean)
  RETURNS void
@@ -3653,6 +3889,11 @@ AS $function$
 DECLARE
     mapped jsonb;
     this record;
+    is_readable boolean;
+    rewrites jsonb := '[]';
+    last_event CONSTANT bigint := COALESCE(pghistory._last_event(event_table), 0);
+    has_key CONSTANT boolean := (SELECT e.obj_key <> '{}' FROM pghistory.event_table AS e
+                                  WHERE e.event_table = _follow_columns.event_table);
 BEGIN
     -- Renamed and dropped ones. A dropped column stays in the event table, and is nobody's.
     SELECT COALESCE(jsonb_agg(jsonb_build_object(
@@ -3680,16 +3921,20 @@ BEGIN
 
     -- Retyped ones.
     FOR this IN
-        SELECT m.column_name, t.type_id, t.type_modifier, c.collation_id, c.name
+        SELECT m.column_name, t.type_id, t.type_modifier, c.collation_id, c.name, c.number
           FROM jsonb_to_recordset(mapped) AS m(column_name name, table_column_number smallint)
                JOIN pghistory._columns("table") AS c ON c.number = m.table_column_number
                CROSS JOIN LATERAL pghistory._event_type(c.type_id, c.type_modifier) AS t
                JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = m.column_name
          WHERE NOT pghistory._holds(event_table, m.column_name, t.type_id, t.type_modifier, c.collation_id)
     LOOP
-        PERFORM pghistory._retype_column(
+        is_readable := pghistory._retype_column(
             event_table, this.column_name, this.type_id, this.type_modifier, this.collation_id);
         PERFORM pghistory._copy_storage(event_table, this.column_name, "table", this.name);
+        rewrites := rewrites || jsonb_build_object(
+            'table_column_number', this.number, 'last_event', last_event, 'is_unreadable', NOT is_readable,
+            'is_rewritten', NOT is_readable
+                            OR has_key AND pghistory._is_rewritten("table", event_table, this.name));
     END LOOP;
 
     -- Added ones, where a tracker wants every column, and those that are missing.
@@ -3715,11 +3960,19 @@ BEGIN
         PERFORM pghistory._copy_storage(event_table, this.name, "table", this.name);
         mapped := mapped || jsonb_build_object(
             'column_name', this.name, 'table_column_name', this.name, 'table_column_number', this.number,
-            'added_after', pghistory._last_event(event_table),
+            'added_after', last_event,
             'missing_value', pghistory._missing_value("table", this.number));
+        IF has_key AND pghistory._is_filled("table", this.number) THEN
+            rewrites := rewrites || jsonb_build_object(
+                'table_column_number', this.number, 'last_event', last_event, 'is_unreadable', false,
+                'is_rewritten', pghistory._is_rewritten("table", event_table, this.name));
+        END IF;
     END LOOP;
 
     INSERT INTO pghistory._request VALUES ('save columns', "table", event_table, mapped);
+    IF rewrites <> '[]' THEN
+        INSERT INTO pghistory._request VALUES ('note rewrite', "table", event_table, rewrites);
+    END IF;
 END
 $function$;
 
@@ -4564,96 +4817,6 @@ $function$;
 COMMENT ON FUNCTION pghistory.trackers() IS
     'What is tracked: one row for each tracker, its status (active, disabled, missing) and the track() call that '
     'would make it again.';
--- Objects: rows named by their key, given as text, or as a JSON object where the key has several columns.
-
-CREATE FUNCTION pghistory._object_identity(obj_key name[], obj text)
- RETURNS jsonb
- LANGUAGE plpgsql
- IMMUTABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-DECLARE
-    identity jsonb;
-BEGIN
-    IF cardinality(obj_key) = 1 THEN
-        RETURN jsonb_build_object(obj_key[1], obj);
-    END IF;
-    BEGIN
-        identity := obj;
-    EXCEPTION WHEN OTHERS THEN
-        NULL;  -- said below
-    END;
-    IF jsonb_typeof(identity) IS DISTINCT FROM 'object'
-       OR (SELECT array_agg(k ORDER BY k) FROM jsonb_object_keys(identity) AS k)
-          IS DISTINCT FROM (SELECT array_agg(k::text ORDER BY k::text) FROM unnest(obj_key) AS k)
-    THEN
-        RAISE EXCEPTION 'key "%" does not name an object', obj
-            USING ERRCODE = 'invalid_parameter_value',
-                  HINT = format('Give a JSON object with the columns %s.', array_to_string(obj_key, ', '));
-    END IF;
-    RETURN identity;
-END
-$function$;
-
--- The SQL condition that a row, called t, is the object.
-CREATE FUNCTION pghistory._identity_text("table" regclass, identity jsonb)
- RETURNS text
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-    SELECT string_agg(format('t.%I %s %L::%s', c.name, pghistory._equality_operator(c.type_id), i.value,
-                             format_type((pghistory._base_type(c.type_id, -1)).type_id, -1)),
-                      ' AND ' ORDER BY c.number)
-      FROM jsonb_each_text(identity) AS i JOIN pghistory._columns("table") AS c ON c.name = i.key
-$function$;
-
--- The same for an event: the condition that it, called by the alias, is about the object.
-CREATE FUNCTION pghistory._event_identity_text(
-    event_table regclass, obj_key name[], obj text, alias text)
- RETURNS text
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-    SELECT string_agg(format('%s.%I %s %L::%s', alias, a.attname, pghistory._equality_operator(a.atttypid), i.value,
-                             format_type((pghistory._base_type(a.atttypid, -1)).type_id, -1)),
-                      ' AND ' ORDER BY k.position)
-      FROM jsonb_each_text(pghistory._object_identity(obj_key, obj)) AS i
-           JOIN unnest(obj_key, pghistory._object_columns(obj_key)) WITH ORDINALITY AS k(field, held, position)
-             ON k.field = i.key
-           JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.held
-$function$;
-
--- The SQL expression for a value as JSON. Where a cast to json that somebody made would do it, its text is taken.
-CREATE FUNCTION pghistory._json_text(type_id oid, expression text)
- RETURNS text
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-    SELECT CASE WHEN pghistory._is_harmless_as_json(type_id) THEN format('to_jsonb(%s)', expression)
-                ELSE format('CASE WHEN %1$s IS NOT NULL THEN to_jsonb(format(''%%s'', %1$s)) END', expression) END
-$function$;
-
--- The SQL expression for the key of an event's object as text.
-CREATE FUNCTION pghistory._key_text(relation regclass, columns name[], obj_key name[], alias text)
- RETURNS text
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-    SELECT CASE cardinality(obj_key)
-           WHEN 0 THEN 'NULL::text'
-           WHEN 1 THEN format('CASE WHEN %1$s.%2$I IS NOT NULL THEN format(''%%s'', %1$s.%2$I) END', alias, columns[1])
-           ELSE (SELECT format('(SELECT jsonb_object_agg(k.name, k.value) FROM (VALUES %s) AS k(name, value))::text',
-                               string_agg(format('(%L, %s)', k.field,
-                                                 pghistory._json_text(a.atttypid, format('%s.%I', alias, a.attname))),
-                                          ', ' ORDER BY k.position))
-                   FROM unnest(obj_key, columns) WITH ORDINALITY AS k(field, held, position)
-                        JOIN pg_attribute AS a ON a.attrelid = relation AND a.attname = k.held)
-           END
-$function$;
 -- Events written by hand.
 
 -- The table among this one and those it is a partition or a child of that has the label.
@@ -4877,31 +5040,6 @@ BEGIN
     END IF;
     RETURN has_moves;
 END
-$function$;
-
--- Equality of two lists of columns that hold keys, by the operators of their types.
-CREATE FUNCTION pghistory._same_object_text(
-    event_table regclass, obj_key name[], columns text[], other_columns text[])
- RETURNS text
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-    SELECT string_agg(format('%s %s %s', k.this, pghistory._equality_operator(a.atttypid), k.other),
-                      ' AND ' ORDER BY k.position)
-      FROM unnest(columns, other_columns, pghistory._object_columns(obj_key)) WITH ORDINALITY
-               AS k(this, other, held, position)
-           JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.held
-$function$;
-
-CREATE FUNCTION pghistory._qualified(alias text, columns name[])
- RETURNS text[]
- LANGUAGE sql
- IMMUTABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-    SELECT ARRAY(SELECT format('%s.%I', alias, name) FROM unnest(columns) WITH ORDINALITY AS c(name, position)
-                  ORDER BY position)
 $function$;
 
 -- The pgh_id of an object's event before event e, as an SQL expression: it may have had its other key then.
@@ -5222,6 +5360,725 @@ $function$;
 COMMENT ON FUNCTION pghistory.references(
     regclass, text, text, uuid, timestamp with time zone, timestamp with time zone, bigint) IS
     'Events of an object, as events() returns them, and of every tracked row whose foreign key points, or pointed, at it.';
+-- The table as it was.
+--
+-- A row is looked for under its key. Its events, in the order of pgh_id, are those that came under the key and those that
+-- left it: by being deleted, or by an update that gave the row another key. Times are not in that order, since a
+-- transaction that began earlier may write later; what counts is the last event, in that order, of the transactions
+-- that had happened.
+
+-- The table that a row type belongs to.
+CREATE FUNCTION pghistory._table_of_type(type_id regtype)
+ RETURNS regclass
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    "table" regclass := (SELECT c.oid FROM pg_type AS t JOIN pg_class AS c ON c.oid = t.typrelid
+                          WHERE t.oid = type_id AND c.relkind IN ('r', 'p', 'f'));
+BEGIN
+    IF "table" IS NULL THEN
+        RAISE EXCEPTION '% is not the row type of a table', type_id
+            USING ERRCODE = 'wrong_object_type',
+                  HINT = 'Name the table by its row type, as in NULL::users.';
+    END IF;
+    RETURN "table";
+END
+$function$;
+
+-- When an event counts, as an SQL expression over it: when its transaction committed, if the server keeps that and the
+-- transaction was one of this server's; otherwise when it began.
+CREATE FUNCTION pghistory._time_text(event_table regclass, alias text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    -- Of transactions further back than ids reach the server knows nothing.
+    horizon CONSTANT numeric := GREATEST(pg_snapshot_xmax(pg_current_snapshot())::text::numeric - 2147483648, 3);
+BEGIN
+    SELECT e.foreign_until,
+           split_part(e.origin, '/', 1) = split_part(pghistory._origin(e."table"), '/', 1) AS is_here
+      INTO registered
+      FROM pghistory.event_table AS e WHERE e.event_table = _time_text.event_table;
+    IF current_setting('track_commit_timestamp') = 'off' OR NOT registered.is_here THEN
+        RETURN format('%s.pgh_created_at', alias);
+    END IF;
+    RETURN format('CASE WHEN %1$s.pgh_id > %2$s AND %1$s.pgh_xid >= %3$L::xid8 '
+                  'THEN COALESCE(pg_xact_commit_timestamp(%1$s.pgh_xid::xid), %1$s.pgh_created_at) '
+                  'ELSE %1$s.pgh_created_at END', alias, registered.foreign_until, horizon);
+END
+$function$;
+
+-- Had the transaction happened by a time that wrote an event? As an SQL condition over the event.
+CREATE FUNCTION pghistory._happened_text(event_table regclass, alias text, at timestamp with time zone)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "DateStyle" TO 'ISO'
+AS $function$
+    SELECT concat_ws(' AND ', format('%s.pgh_created_at <= %L::timestamptz', alias, at),
+                     CASE WHEN t.time <> format('%s.pgh_created_at', alias)
+                          THEN format('(%s) <= %L::timestamptz', t.time, at) END)
+      FROM pghistory._time_text(event_table, alias) AS t(time)
+$function$;
+
+-- Had a transaction happened by a time that we wrote down: the one between this event and the next?
+CREATE FUNCTION pghistory._had_happened(
+    event_table regclass, after_event bigint, xid xid8, began timestamp with time zone, at timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    had_happened boolean;
+BEGIN
+    EXECUTE format('SELECT %s FROM (SELECT $1 + 1 AS pgh_id, $2 AS pgh_xid, $3 AS pgh_created_at) AS e',
+                   pghistory._happened_text(event_table, 'e', at))
+       INTO had_happened USING after_event, xid, began;
+    RETURN had_happened;
+END
+$function$;
+
+-- Which events can tell what a table was like: those of trackers that record every row, without a condition, with all
+-- columns, in one event table that names the object. After-images say what a row became, before-images what it was.
+-- `labels` has the label to read for each operation's letter; `missing` says what nothing records.
+CREATE FUNCTION pghistory._history_sources(
+    "table" regclass,
+    OUT event_table regclass,
+    OUT image text,
+    OUT labels jsonb,
+    OUT since timestamp with time zone,
+    OUT since_xid xid8,
+    OUT since_event bigint,
+    OUT missing text)
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    WITH needed(image, operation, code, is_optional) AS (
+        VALUES ('before', 'insert', 'I', false), ('before', 'update', 'B', false), ('before', 'delete', 'D', false),
+               ('before', 'truncate', 'T', true),
+               ('after', 'insert', 'I', false), ('after', 'update', 'U', false), ('after', 'delete', 'D', false),
+               ('after', 'truncate', 'T', true)
+    ), recorded AS (
+        SELECT t.event_table, t.label, t.since, t.since_xid, t.since_event, o.operation, o.code,
+               CASE WHEN o.condition IS NOT NULL THEN 'with a condition'
+                    WHEN e.obj_key = '{}' THEN 'without the key'
+                    WHEN f.missing IS NOT NULL THEN format('without %s', f.missing) END AS lack
+          FROM pghistory.tracker AS t
+               JOIN pghistory.event_table AS e ON e.event_table = t.event_table
+               JOIN pghistory._operations(_history_sources."table") AS o ON o.label = t.label
+               CROSS JOIN LATERAL (
+                   SELECT string_agg(c.name, ', ' ORDER BY c.number)
+                     FROM pghistory._columns(_history_sources."table") AS c WHERE c.name <> ALL (o.fields)) AS f(missing)
+         WHERE t."table" = _history_sources."table"
+    ), covered AS (
+        -- each operation by the tracker that has been there longest
+        SELECT DISTINCT ON (e.event_table, n.image, n.operation)
+               e.event_table, n.image, n.operation, n.code, n.is_optional, r.label, r.since, r.since_xid, r.since_event,
+               r.lack
+          FROM (SELECT DISTINCT t.event_table FROM pghistory.tracker AS t
+                 WHERE t."table" = _history_sources."table") AS e
+               CROSS JOIN needed AS n
+               LEFT JOIN recorded AS r
+                      ON r.event_table = e.event_table AND r.operation = n.operation AND r.code = n.code
+         ORDER BY e.event_table, n.image, n.operation, (r.lack IS NOT NULL), r.since
+    )
+    SELECT c.event_table, c.image,
+           COALESCE(jsonb_object_agg(c.code, c.label) FILTER (WHERE c.label IS NOT NULL AND c.lack IS NULL), '{}'),
+           max(c.since) FILTER (WHERE c.lack IS NULL),
+           (array_agg(c.since_xid ORDER BY c.since DESC NULLS LAST) FILTER (WHERE c.lack IS NULL))[1],
+           max(c.since_event) FILTER (WHERE c.lack IS NULL),
+           string_agg(concat(c.operation, ' (' || c.lack || ')'), ', ' ORDER BY c.operation)
+               FILTER (WHERE (c.label IS NULL OR c.lack IS NOT NULL) AND NOT c.is_optional)
+      FROM covered AS c
+     GROUP BY c.event_table, c.image
+$function$;
+
+-- The refusal for a table whose history is not kept, or null where it is.
+CREATE FUNCTION pghistory._check_history_is_kept("table" regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    root CONSTANT regclass := pghistory._partition_root("table");
+    advice CONSTANT text := format('From when SELECT pghistory.track(%L, kind => ''history'') is called on, it can be told.',
+                                   pghistory._table_name("table"));
+    missing text;
+BEGIN
+    IF NOT pghistory._is_tracked("table") THEN
+        RAISE EXCEPTION 'table % is not tracked', pghistory._table_name("table")
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = CASE WHEN root <> "table" AND pghistory._is_tracked(root)
+                              THEN format('It is a partition: ask for %s.', pghistory._table_name(root))
+                              ELSE advice END;
+    END IF;
+    SELECT s.missing INTO missing FROM pghistory._history_sources("table") AS s
+     ORDER BY s.missing IS NOT NULL, length(s.missing), s.image LIMIT 1;
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION 'the events of table % do not tell what it was like', pghistory._table_name("table")
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = format('Of every row, with all columns and its key, nothing records: %s.', missing),
+                  HINT = advice;
+    END IF;
+END
+$function$;
+
+-- The source for a table at a time, or the refusal that says from when on it can be told.
+CREATE FUNCTION pghistory._history_source(
+    "table" regclass, at timestamp with time zone, OUT event_table regclass, OUT image text, OUT labels jsonb,
+    OUT since_event bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    source record;
+    earliest timestamp with time zone;
+BEGIN
+    PERFORM pghistory._check_history_is_kept("table");
+    FOR source IN SELECT * FROM pghistory._history_sources("table") AS s
+                   WHERE s.missing IS NULL ORDER BY s.since, s.image
+    LOOP
+        IF pghistory._had_happened(source.event_table, source.since_event, source.since_xid, source.since, at) THEN
+            event_table := source.event_table;
+            image := source.image;
+            labels := source.labels;
+            since_event := source.since_event;
+            RETURN;
+        END IF;
+        earliest := LEAST(earliest, source.since);
+    END LOOP;
+    RAISE EXCEPTION 'the history of table % does not reach back to %', pghistory._table_name("table"), at
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = format('It can be told from %s on.', earliest);
+END
+$function$;
+
+-- What an event leaves open: the row was there before it, and nothing says what it was like.
+CREATE FUNCTION pghistory._refuse_to_guess(event_table regclass, event_id bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    obj text;
+    began timestamp with time zone;
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _refuse_to_guess.event_table;
+    EXECUTE format('SELECT %s, e.pgh_created_at FROM %s AS e WHERE e.pgh_id = $1',
+                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
+                   pghistory._table_name(event_table))
+       INTO obj, began USING event_id;
+    RAISE EXCEPTION 'what row % of table % was like before % is not known', obj,
+            pghistory._table_name(registered."table"), began
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('Event %s:%s is the first of it, or the one before is gone.',
+                              pghistory._table_name(event_table), event_id),
+              HINT = 'pghistory.backfill() gives every row a first event, from which on it is known.';
+END
+$function$;
+
+-- What a missing row leaves open: when it went.
+CREATE FUNCTION pghistory._refuse_vanished(event_table regclass, event_id bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    obj text;
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _refuse_vanished.event_table;
+    EXECUTE format('SELECT %s FROM %s AS e WHERE e.pgh_id = $1',
+                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
+                   pghistory._table_name(event_table))
+       INTO obj USING event_id;
+    RAISE EXCEPTION 'when row % of table % went is not known', obj, pghistory._table_name(registered."table")
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('Nothing was recorded of it after event %s:%s, and it is not there any more.',
+                              pghistory._table_name(event_table), event_id),
+              HINT = 'TRUNCATE is recorded by kind ''history'' and ''before_truncate''; '
+                     'partitions that are dropped or detached are not.';
+END
+$function$;
+
+-- The same of one column, whose values a DDL statement changed without an event.
+CREATE FUNCTION pghistory._refuse_to_guess_value("table" regclass, field name, at timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RAISE EXCEPTION 'what column "%" of table % held at % is not known', field, pghistory._table_name("table"), at
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = 'It was added with a default that was computed for each row, or got a type that the old values '
+                       'cannot become or that was computed from them.',
+              HINT = format('Earlier and later times can be told; or look at the events: pghistory.events(%L).',
+                            pghistory._table_name("table"));
+END
+$function$;
+
+-- The columns of a table as they were, as SQL expressions over an event e that holds the row, or over the row t of today.
+CREATE FUNCTION pghistory._past_columns(
+    "table" regclass, event_table regclass, at timestamp with time zone, from_event boolean, later_event text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    this record;
+    value text;
+    present text;
+    expressions text[] := '{}';
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _past_columns.event_table;
+    FOR this IN
+        SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type_text, m.*
+          FROM pg_attribute AS a
+               LEFT JOIN pghistory.event_column AS m
+                      ON m.event_table = _past_columns.event_table AND m.table_column_number = a.attnum
+         WHERE a.attrelid = "table" AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'
+         ORDER BY a.attnum
+    LOOP
+        value := format('e.%I::%s', this.column_name, this.type_text);
+        IF this.added_after IS NOT NULL
+           AND NOT pghistory._had_happened(event_table, this.added_after, this.added_xid, this.added_at, at)
+        THEN
+            value := format('NULL::%s', this.type_text);
+        ELSIF NOT from_event THEN
+            value := format('t.%I', this.attname);
+        ELSE
+            IF this.missing_value IS NOT NULL THEN
+                value := format('CASE WHEN e.pgh_id <= %s THEN %L::%s ELSE %s END',
+                                this.added_after, this.missing_value, this.type_text, value);
+            END IF;
+            IF this.rewritten_after IS NOT NULL
+               AND pghistory._had_happened(event_table, this.rewritten_after, this.rewritten_xid, this.rewritten_at, at)
+            THEN
+                -- the row of today has it, if nothing happened to it since
+                present := format('FROM %s AS t WHERE %s', pghistory._table_name("table"),
+                                  pghistory._same_object_text(
+                                      event_table, registered.obj_key,
+                                      pghistory._qualified('t', registered.obj_key),
+                                      pghistory._qualified('e', pghistory._object_columns(registered.obj_key))));
+                value := format('CASE WHEN e.pgh_id > %1$s THEN %2$s WHEN NOT (%3$s) AND EXISTS (SELECT %4$s) '
+                                'THEN (SELECT t.%5$I %4$s) WHEN pghistory._refuse_to_guess_value(%6$s::oid, %5$L, %7$L) '
+                                'THEN NULL END',
+                                this.rewritten_after, value, later_event, present, this.attname, "table"::oid, at);
+            ELSIF this.unreadable_until IS NOT NULL THEN
+                value := format('CASE WHEN e.pgh_id > %s THEN %s WHEN pghistory._refuse_to_guess_value(%s::oid, %L, %L) '
+                                'THEN NULL END',
+                                this.unreadable_until, value, "table"::oid, this.attname, at);
+            END IF;
+        END IF;
+        expressions := expressions || format('%s AS %I', value, this.attname);
+    END LOOP;
+    RETURN array_to_string(expressions, ', ');
+END
+$function$;
+
+-- The list of a table's columns, virtual generated ones among them, over its other columns.
+CREATE FUNCTION pghistory._row_columns("table" regclass)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT string_agg(CASE WHEN a.attgenerated = 'v'
+                           THEN (SELECT format('(%s)', pg_get_expr(d.adbin, d.adrelid)) FROM pg_attrdef AS d
+                                  WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum)
+                           ELSE quote_ident(a.attname) END, ', ' ORDER BY a.attnum)
+      FROM pg_attribute AS a
+     WHERE a.attrelid = "table" AND a.attnum > 0 AND NOT a.attisdropped
+$function$;
+
+-- Refuses a key that rows may share.
+CREATE FUNCTION pghistory._check_unique_key("table" regclass, obj_key name[])
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF EXISTS (
+        SELECT FROM pg_index AS i
+         WHERE i.indrelid = "table" AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
+           AND ARRAY(SELECT a.attname FROM unnest(i.indkey::smallint[]) WITH ORDINALITY AS k(number, position)
+                                           JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number
+                                                                  AND a.attnotnull
+                      WHERE k.position <= i.indnkeyatts) <@ obj_key
+           AND i.indnkeyatts = (SELECT count(*) FROM pg_attribute AS a
+                                 WHERE a.attrelid = i.indrelid AND a.attnotnull
+                                   AND a.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1])))
+    THEN
+        RETURN;
+    END IF;
+    RAISE EXCEPTION 'events of table % do not tell its rows apart', pghistory._table_name("table")
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('They name the object by %s, which no unique constraint guards.',
+                              array_to_string(obj_key, ', ')),
+              HINT = 'Give the table a primary key or a unique constraint on columns that are not null.';
+END
+$function$;
+
+-- Does it pay to look up each object's last event by the index, rather than to read all events once?
+CREATE FUNCTION pghistory._has_many_events("table" regclass, event_table regclass, obj_key name[])
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT pghistory._has_index(event_table, pghistory._object_columns(obj_key) || 'pgh_id'::name)
+       AND (SELECT bool_and(pghistory._equality_operator(a.atttypid) = 'OPERATOR(pg_catalog.=)')
+              FROM pg_attribute AS a
+             WHERE a.attrelid = event_table AND a.attname = ANY (pghistory._object_columns(obj_key)))
+       AND (SELECT e.reltuples > 8 * GREATEST(
+                       (SELECT sum(GREATEST(c.reltuples, 0)) FROM pghistory._partition_tree("table") AS p
+                                                                  JOIN pg_class AS c ON c.oid = p.relation), 1)
+              FROM pg_class AS e WHERE e.oid = event_table)
+$function$;
+
+-- The texts that queries over history are made of: {name}s in their templates.
+CREATE FUNCTION pghistory._history_texts("table" regclass, source record, at timestamp with time zone)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    event_table CONSTANT regclass := source.event_table;
+    key CONSTANT name[] := (SELECT e.obj_key FROM pghistory.event_table AS e WHERE e.event_table = source.event_table);
+    held CONSTANT name[] := pghistory._object_columns(key);
+    others CONSTANT name[] := pghistory._other_key_columns(key);
+    has_moves CONSTANT boolean := pghistory._has_moves(event_table, key);
+    relation_kind CONSTANT "char" := (SELECT relkind FROM pg_class WHERE oid = "table");
+    is_moved CONSTANT text := CASE WHEN has_moves THEN
+        format('(e.%I IS NOT NULL AND NOT (%s))', others[1],
+               pghistory._same_object_text(event_table, key, pghistory._qualified('e', held),
+                                           pghistory._qualified('e', others)))
+        ELSE 'false' END;
+BEGIN
+    RETURN jsonb_build_object(
+        'events', pghistory._table_name(event_table),
+        'event table', format('%s::oid', event_table::oid),
+        'rows', concat(CASE WHEN relation_kind <> 'p' THEN 'ONLY ' END, pghistory._table_name("table")),
+        'key', (SELECT string_agg(quote_ident(h), ', ' ORDER BY position)
+                  FROM unnest(held) WITH ORDINALITY AS k(h, position)),
+        'k.key', array_to_string(pghistory._qualified('k', held), ', '),
+        'e.key', array_to_string(pghistory._qualified('e', held), ', '),
+        'w.key', array_to_string(pghistory._qualified('w', held), ', '),
+        'e.key is known', format('e.%I IS NOT NULL', held[1]),
+        'other key', (SELECT string_agg(format('e.%I AS %I', CASE WHEN has_moves THEN o ELSE h END, h), ', '
+                                        ORDER BY position)
+                        FROM unnest(others, held) WITH ORDINALITY AS k(o, h, position)),
+        'e is k', pghistory._same_object_text(event_table, key, pghistory._qualified('e', held),
+                                              pghistory._qualified('k', held)),
+        'm is k', pghistory._same_object_text(event_table, key, pghistory._qualified('m', held),
+                                              pghistory._qualified('k', held)),
+        'l is e', pghistory._same_object_text(event_table, key, pghistory._qualified('l', held),
+                                              pghistory._qualified('e', held)),
+        't is k', pghistory._same_object_text(event_table, key, pghistory._qualified('t', key),
+                                              pghistory._qualified('k', held)),
+        'recorded', format('(e.pgh_id > %s AND (%s))', source.since_event,
+                           (SELECT string_agg(format('e.pgh_operation = %L AND e.pgh_label = %L', code, label), ' OR ')
+                              FROM jsonb_each_text(source.labels) AS l(code, label))),
+        -- What backfill() wrote, or a hand, counts for rows to which nothing had happened.
+        'snapshot', CASE source.image WHEN 'after' THEN
+            format('(e.pgh_id > %s AND e.pgh_operation = ''S'' AND e.pgh_label = ANY (%L::text[]))', source.since_event,
+                   ARRAY(SELECT DISTINCT value FROM jsonb_each_text(source.labels)))
+            ELSE 'false' END,
+        'past', format('(%s)', pghistory._happened_text(event_table, 'e', at)),
+        'has moves', has_moves,
+        'moved', is_moved,
+        -- Rows that were emptied or dropped without an event are missed when they should be there.
+        'may vanish', NOT source.labels ? 'T' OR relation_kind <> 'r',
+        'past columns', pghistory._past_columns(
+            "table", event_table, at, true,
+            format('EXISTS (SELECT FROM %s AS l WHERE %s AND l.pgh_id > e.pgh_id)', pghistory._table_name(event_table),
+                   pghistory._same_object_text(event_table, key, pghistory._qualified('l', held),
+                                               pghistory._qualified('e', held)))),
+        'present columns', pghistory._past_columns("table", event_table, at, false, NULL));
+END
+$function$;
+
+-- Which keys to look at: of one object, its own; of all, one after the other by the index, where objects have many
+-- events; null where all events are better read once.
+CREATE FUNCTION pghistory._keys_text("table" regclass, event_table regclass, obj text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    obj_key CONSTANT name[] := (SELECT e.obj_key FROM pghistory.event_table AS e
+                             WHERE e.event_table = _keys_text.event_table);
+BEGIN
+    IF obj IS NULL THEN
+        RETURN CASE WHEN pghistory._has_many_events("table", event_table, obj_key)
+                    THEN 'SELECT {key} FROM walk UNION SELECT {key} FROM moved' END;
+    END IF;
+    RETURN (SELECT format('SELECT %s', string_agg(
+                       format('%L::%s AS %I', i.value, format_type((pghistory._base_type(a.atttypid, -1)).type_id, -1),
+                              k.held), ', ' ORDER BY k.position))
+              FROM jsonb_each_text(pghistory._object_identity(obj_key, obj)) AS i
+                   JOIN unnest(obj_key, pghistory._object_columns(obj_key)) WITH ORDINALITY AS k(field, held, position)
+                     ON k.field = i.key
+                   JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.held);
+END
+$function$;
+
+-- The template of the common table expressions that know, of each key, the last event that had happened and the next.
+-- With after-images the next one only matters where none had. `moved` has what left keys (after-images) or came to
+-- them (before-images) by updates that gave rows another key.
+CREATE FUNCTION pghistory._known_keys_template(image text, keys text, has_moves boolean)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT concat(
+        CASE WHEN keys LIKE '%FROM walk%' THEN $sql$
+walk AS (
+    (SELECT {e.key} FROM {events} AS e WHERE {e.key is known} ORDER BY {e.key} LIMIT 1)
+    UNION ALL
+    SELECT n.*
+      FROM walk AS w
+           CROSS JOIN LATERAL (SELECT {e.key} FROM {events} AS e
+                                WHERE ROW({e.key}) > ROW({w.key}) AND {e.key is known}
+                                ORDER BY {e.key} LIMIT 1) AS n
+),$sql$ END, $sql$
+moved AS MATERIALIZED (
+    SELECT {other key}, e.pgh_id, e.pgh_xid, {past} AS is_past FROM {events} AS e WHERE {moved} AND {recorded}
+), moved_key AS (
+    SELECT {key}, max(pgh_id) FILTER (WHERE is_past) AS last_moved, min(pgh_id) AS first_moved FROM moved GROUP BY {key}
+),$sql$,
+        CASE WHEN keys IS NOT NULL THEN $sql$
+known AS MATERIALIZED (
+    SELECT {k.key}, l.last_id, m.last_moved,
+           CASE WHEN {next matters} THEN
+               (SELECT e.pgh_id FROM {events} AS e
+                 WHERE {e is k} AND ({recorded} OR {snapshot}) AND e.pgh_id > COALESCE(GREATEST(l.last_id, m.last_moved), 0)
+                 ORDER BY e.pgh_id LIMIT 1) END AS next_id,
+           CASE WHEN m.first_moved IS NOT NULL THEN
+               (SELECT min(n.pgh_id) FROM moved AS n
+                 WHERE {n is k} AND n.pgh_id > COALESCE(GREATEST(l.last_id, m.last_moved), 0)) END AS next_moved
+      FROM ({keys}) AS k
+           LEFT JOIN moved_key AS m ON {m is k}
+           CROSS JOIN LATERAL (
+               SELECT (SELECT e.pgh_id FROM {events} AS e WHERE {e is k} AND {recorded} AND {past}
+                        ORDER BY e.pgh_id DESC LIMIT 1) AS last_id) AS l
+)$sql$
+        ELSE concat($sql$
+happened AS MATERIALIZED ($sql$,
+            CASE WHEN has_moves THEN $sql$
+    SELECT {key}, max(last_id) AS last_id, max(last_moved) AS last_moved, min(first_id) AS first_id,
+           min(first_moved) AS first_moved
+      FROM ($sql$ END, $sql$
+    SELECT {e.key}, max(e.pgh_id) FILTER (WHERE {recorded} AND {past}) AS last_id, NULL::bigint AS last_moved,
+           min(e.pgh_id) AS first_id, NULL::bigint AS first_moved
+      FROM {events} AS e
+     WHERE ({recorded} OR {snapshot}) AND {e.key is known}
+     GROUP BY {e.key}$sql$,
+            CASE WHEN has_moves THEN $sql$
+            UNION ALL
+            SELECT {key}, NULL, last_moved, NULL, first_moved FROM moved_key) AS k
+     GROUP BY {key}$sql$ END, $sql$
+), known AS MATERIALIZED ($sql$,
+            CASE image WHEN 'after' THEN $sql$
+    SELECT {k.key}, k.last_id, k.last_moved, k.first_id AS next_id, k.first_moved AS next_moved FROM happened AS k$sql$
+            ELSE $sql$
+    SELECT {k.key}, k.last_id, k.last_moved, min(e.pgh_id) AS next_id,
+           CASE WHEN k.first_moved IS NOT NULL THEN
+               (SELECT min(n.pgh_id) FROM moved AS n
+                 WHERE {n is k} AND n.pgh_id > COALESCE(GREATEST(k.last_id, k.last_moved), 0)) END AS next_moved
+      FROM happened AS k
+           LEFT JOIN {events} AS e
+                  ON {e is k} AND {recorded} AND e.pgh_id > COALESCE(GREATEST(k.last_id, k.last_moved), 0)
+     GROUP BY {k.key}, k.last_id, k.last_moved, k.first_moved$sql$ END, $sql$
+)$sql$) END)
+$function$;
+
+-- The template of the query over after-images: a row is what its last event made it; if none had happened, what the first
+-- one found, or what it is today.
+CREATE FUNCTION pghistory._after_images_template(may_vanish boolean)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT concat($sql$
+SELECT {past columns}
+  FROM known AS k LEFT JOIN {events} AS e ON e.pgh_id = COALESCE(k.last_id, k.next_id)
+ WHERE CASE
+       WHEN COALESCE(k.last_id, k.last_moved) IS NULL THEN
+            CASE WHEN COALESCE(k.next_id, k.next_moved) IS NULL THEN false
+                 WHEN COALESCE(k.next_moved < k.next_id, k.next_id IS NULL)
+                 THEN pghistory._refuse_to_guess({event table}, k.next_moved)
+                 WHEN e.pgh_operation IN ('S', 'D', 'T') THEN true
+                 WHEN e.pgh_operation = 'I' THEN false
+                 WHEN {moved} AND NOT EXISTS (SELECT FROM moved AS m WHERE {m is k} AND m.pgh_xid = e.pgh_xid) THEN false
+                 ELSE pghistory._refuse_to_guess({event table}, e.pgh_id) END
+       WHEN COALESCE(k.last_moved > k.last_id, k.last_id IS NULL) OR e.pgh_operation IN ('D', 'T') THEN false$sql$,
+        CASE WHEN may_vanish THEN $sql$
+       WHEN NOT EXISTS (SELECT FROM {rows} AS t WHERE {t is k})
+            AND NOT EXISTS (SELECT FROM {events} AS l WHERE {l is e} AND l.pgh_id > e.pgh_id)
+            AND NOT EXISTS (SELECT FROM moved AS m WHERE {m is k} AND m.pgh_id > e.pgh_id)
+       THEN pghistory._refuse_vanished({event table}, e.pgh_id)$sql$ END, $sql$
+       ELSE true END
+UNION ALL
+-- One transaction put a row in the place of another, and its events have the newcomer before the one that left.
+SELECT {past columns}
+  FROM known AS k
+       JOIN {events} AS g ON g.pgh_id = GREATEST(k.last_id, k.last_moved)
+       CROSS JOIN LATERAL (
+           SELECT e.* FROM {events} AS e
+            WHERE {e is k} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id
+              AND e.pgh_operation IN ('I', 'U')
+            ORDER BY e.pgh_id DESC LIMIT 1) AS e
+ WHERE (g.pgh_operation IN ('D', 'T') OR k.last_moved > k.last_id)
+   AND EXISTS (SELECT FROM {events} AS e
+                WHERE {e is k} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id
+                  AND (e.pgh_operation = 'I' OR {moved}))
+   AND COALESCE(
+           (SELECT n.stays
+              FROM (SELECT e.pgh_id, NOT (e.pgh_operation = 'I' OR {moved}) AS stays
+                      FROM {events} AS e WHERE {e is k} AND {recorded} AND e.pgh_id > g.pgh_id
+                    UNION ALL
+                    SELECT m.pgh_id, true FROM moved AS m WHERE {m is k} AND m.pgh_id > g.pgh_id) AS n
+             ORDER BY n.pgh_id LIMIT 1),
+           EXISTS (SELECT FROM {rows} AS t WHERE {t is k}))
+UNION ALL
+SELECT {present columns}
+  FROM {rows} AS t
+ WHERE {t is wanted}
+   AND NOT EXISTS (SELECT FROM known AS k
+                    WHERE {t is k} AND COALESCE(k.last_id, k.last_moved, k.next_id, k.next_moved) IS NOT NULL)$sql$)
+$function$;
+
+-- The template of the query over before-images: a row is what its next event found, or what it is today.
+CREATE FUNCTION pghistory._before_images_template(may_vanish boolean)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT concat($sql$
+SELECT {past columns}
+  FROM known AS k JOIN {events} AS e ON e.pgh_id = k.next_id
+ WHERE CASE
+       WHEN k.next_moved < k.next_id THEN false
+       WHEN e.pgh_operation <> 'I' THEN true$sql$,
+        CASE WHEN may_vanish THEN $sql$
+       WHEN k.last_id >= COALESCE(k.last_moved, 0)
+            AND (SELECT l.pgh_operation NOT IN ('D', 'T') FROM {events} AS l WHERE l.pgh_id = k.last_id)
+            AND NOT EXISTS (SELECT FROM {events} AS l
+                             WHERE {l is e} AND l.pgh_xid = e.pgh_xid AND l.pgh_id > e.pgh_id AND l.pgh_operation <> 'I')
+       THEN pghistory._refuse_vanished({event table}, k.last_id)$sql$ END, $sql$
+       ELSE false END
+UNION ALL
+-- One transaction put a row in the place of another, and its events have the newcomer before the one that left.
+SELECT {past columns}
+  FROM known AS k
+       JOIN {events} AS n ON n.pgh_id = LEAST(k.next_id, k.next_moved)
+       CROSS JOIN LATERAL (
+           SELECT e.* FROM {events} AS e
+            WHERE {e is k} AND {recorded} AND e.pgh_xid = n.pgh_xid AND e.pgh_id > n.pgh_id AND e.pgh_operation <> 'I'
+            ORDER BY e.pgh_id LIMIT 1) AS e
+ WHERE (n.pgh_operation = 'I' OR n.pgh_id = k.next_moved)
+   AND CASE
+       WHEN COALESCE(k.last_id, k.last_moved) IS NULL
+       -- that of both ids is to be looked at once e is known
+       THEN CASE WHEN n.pgh_operation = 'I' THEN false
+                 ELSE pghistory._refuse_to_guess({event table}, LEAST(n.pgh_id, e.pgh_id)) END
+       WHEN COALESCE(k.last_moved > k.last_id, k.last_id IS NULL) THEN true
+       ELSE (SELECT NOT (e.pgh_operation IN ('D', 'T') OR {moved}) FROM {events} AS e WHERE e.pgh_id = k.last_id) END
+UNION ALL
+SELECT {present columns}
+  FROM {rows} AS t
+ WHERE {t is wanted}
+   AND NOT EXISTS (SELECT FROM known AS k WHERE {t is k} AND COALESCE(k.next_id, k.next_moved) IS NOT NULL)$sql$,
+        CASE WHEN may_vanish THEN $sql$
+UNION ALL
+SELECT {past columns}
+  FROM known AS k JOIN {events} AS e ON e.pgh_id = GREATEST(k.last_id, k.last_moved)
+ WHERE CASE
+       WHEN COALESCE(k.next_id, k.next_moved) IS NOT NULL THEN false
+       WHEN e.pgh_id = k.last_id AND (e.pgh_operation IN ('D', 'T') OR {moved}) THEN false
+       WHEN EXISTS (SELECT FROM {rows} AS t WHERE {t is k}) THEN false
+       ELSE pghistory._refuse_vanished({event table}, e.pgh_id) END$sql$ END)
+$function$;
+
+-- The query that gives a table, or one object of it, as it was.
+CREATE FUNCTION pghistory._as_of_query("table" regclass, at timestamp with time zone, obj text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    source record;
+    key name[];
+    keys text;
+    texts jsonb;
+BEGIN
+    source := pghistory._history_source("table", at);
+    key := (SELECT e.obj_key FROM pghistory.event_table AS e WHERE e.event_table = source.event_table);
+    PERFORM pghistory._check_unique_key("table", key);
+    keys := pghistory._keys_text("table", source.event_table, obj);
+    texts := pghistory._history_texts("table", source, at);
+    texts := texts || jsonb_build_object(
+        'keys', pghistory._rendered(keys, texts),
+        'row columns', pghistory._row_columns("table"),
+        'n is k', replace(texts ->> 'm is k', 'm.', 'n.'),
+        'next matters', CASE source.image WHEN 'after' THEN 'COALESCE(l.last_id, m.last_moved) IS NULL' ELSE 'true' END,
+        't is wanted', CASE WHEN obj IS NULL THEN 'true'
+                            ELSE pghistory._identity_text("table", pghistory._object_identity(key, obj)) END);
+    RETURN pghistory._rendered(
+        concat('WITH RECURSIVE',
+               pghistory._known_keys_template(source.image, keys, (texts -> 'has moves')::boolean),
+               E'\nSELECT {row columns} FROM (',
+               CASE source.image WHEN 'after' THEN pghistory._after_images_template((texts -> 'may vanish')::boolean)
+                                 ELSE pghistory._before_images_template((texts -> 'may vanish')::boolean) END,
+               ') AS past'),
+        texts);
+END
+$function$;
+
+CREATE FUNCTION pghistory.as_of(rowtype anyelement, at timestamp with time zone, obj text DEFAULT NULL)
+ RETURNS SETOF anyelement
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+ SET "DateStyle" TO 'ISO'
+AS $function$
+BEGIN
+    PERFORM pghistory._check_not_null('at', at IS NULL);
+    RETURN QUERY EXECUTE pghistory._as_of_query(pghistory._table_of_type(pg_typeof(rowtype)), at, obj);
+END
+$function$;
+COMMENT ON FUNCTION pghistory.as_of(anyelement, timestamp with time zone, text) IS
+    'The rows of a table as they were at a time, or the one with this key (as text, or a JSON object for a key of several '
+    'columns): SELECT * FROM pghistory.as_of(NULL::users, ''2026-01-01''). With all transactions that had committed by '
+    'then, if the server keeps commit timestamps, otherwise with all that had begun. If what is kept cannot answer, it '
+    'says so.';
 
 -- upkeep
 -- Upkeep: finding what is wrong, and repairing it.
@@ -5990,7 +6847,7 @@ GRANT EXECUTE ON FUNCTION
 
 GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._last_event, pghistory._missing_value,
-    pghistory._base_type, pghistory._event_type, pghistory._holds, pghistory._primary_key,
+    pghistory._is_filled, pghistory._base_type, pghistory._event_type, pghistory._holds, pghistory._primary_key,
     pghistory._key_followers, pghistory._foreign_keys_to, pghistory._has_row_triggers, pghistory._may_not_fit,
     pghistory._is_indexable, pghistory._has_index, pghistory._row_level_reason, pghistory._partition_tree,
     pghistory._partition_root, pghistory._equality_operator, pghistory._origin
@@ -6004,12 +6861,17 @@ GRANT EXECUTE ON FUNCTION  -- trust.sql
 GRANT EXECUTE ON FUNCTION  -- names.sql
     pghistory._fitting_name, pghistory._event_table_name, pghistory._object_columns, pghistory._other_key_columns,
     pghistory._is_reserved_name, pghistory._trigger_function_name, pghistory._trigger_name, pghistory._field,
-    pghistory._wrapped
+    pghistory._wrapped, pghistory._rendered
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- objects.sql
+    pghistory._object_identity, pghistory._identity_text, pghistory._event_identity_text, pghistory._json_text,
+    pghistory._key_text, pghistory._same_object_text, pghistory._qualified
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- state.sql
-    pghistory._state_relations, pghistory._has_state, pghistory._extension_is_installed, pghistory._is_event_table,
-    pghistory._is_tracked
+    pghistory._state_relations, pghistory._has_state, pghistory._state_is_current,
+    pghistory._extension_is_installed, pghistory._is_event_table, pghistory._is_tracked
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- context.sql
@@ -6019,7 +6881,7 @@ GRANT EXECUTE ON FUNCTION  -- context.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- requests.sql
-    pghistory._check_details, pghistory._use_permit
+    pghistory._check_details, pghistory._tracking_since, pghistory._use_permit
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- checks.sql
@@ -6060,10 +6922,11 @@ GRANT EXECUTE ON FUNCTION  -- triggers.sql
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
     pghistory._mark_kept, pghistory._keep_dropped, pghistory._set_aside, pghistory._ensure_column,
-    pghistory._retype_column, pghistory._rename_columns, pghistory._current_names, pghistory._follow_columns,
-    pghistory._fill_key, pghistory._follow_foreign_key, pghistory._follow_key, pghistory._condition_renames,
-    pghistory._column_numbers, pghistory._follow_trackers, pghistory._restore_own_columns,
-    pghistory._follow_event_table, pghistory._follow_registry, pghistory._follow_table
+    pghistory._retype_column, pghistory._rename_columns, pghistory._current_names, pghistory._is_rewritten,
+    pghistory._follow_columns, pghistory._fill_key, pghistory._follow_foreign_key, pghistory._follow_key,
+    pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
+    pghistory._restore_own_columns, pghistory._follow_event_table, pghistory._follow_registry,
+    pghistory._follow_table
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- track.sql
@@ -6072,19 +6935,23 @@ GRANT EXECUTE ON FUNCTION  -- track.sql
     pghistory._drop_events, pghistory._tracker_status, pghistory._definition
     TO PUBLIC;
 
-GRANT EXECUTE ON FUNCTION  -- objects.sql
-    pghistory._object_identity, pghistory._identity_text, pghistory._event_identity_text, pghistory._json_text,
-    pghistory._key_text
-    TO PUBLIC;
-
 GRANT EXECUTE ON FUNCTION  -- create_event.sql
     pghistory._table_with_label
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- events.sql
     pghistory._data_text, pghistory._previous_value_text, pghistory._diff_text, pghistory._has_moves,
-    pghistory._same_object_text, pghistory._qualified, pghistory._previous_event_text, pghistory._events_query,
-    pghistory._events_condition, pghistory._run_events, pghistory._values_of_object, pghistory._referring_condition
+    pghistory._previous_event_text, pghistory._events_query, pghistory._events_condition, pghistory._run_events,
+    pghistory._values_of_object, pghistory._referring_condition
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- as_of.sql
+    pghistory._table_of_type, pghistory._time_text, pghistory._happened_text, pghistory._had_happened,
+    pghistory._history_sources, pghistory._check_history_is_kept, pghistory._history_source,
+    pghistory._refuse_to_guess, pghistory._refuse_vanished, pghistory._refuse_to_guess_value,
+    pghistory._past_columns, pghistory._row_columns, pghistory._check_unique_key, pghistory._has_many_events,
+    pghistory._history_texts, pghistory._keys_text, pghistory._known_keys_template,
+    pghistory._after_images_template, pghistory._before_images_template, pghistory._as_of_query
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- upkeep.sql

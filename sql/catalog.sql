@@ -74,9 +74,27 @@ CREATE OR REPLACE FUNCTION pghistory._missing_value("table" regclass, number sma
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT (attmissingval::text::text[])[1]
-      FROM pg_attribute
-     WHERE attrelid = "table" AND attnum = number AND atthasmissing
+    -- of a partitioned table, its partitions know
+    SELECT (p.attmissingval::text::text[])[1]
+      FROM pg_attribute AS a
+           CROSS JOIN LATERAL (SELECT relid FROM pg_partition_tree("table") UNION SELECT "table") AS r
+           JOIN pg_attribute AS p ON p.attrelid = r.relid AND p.attname = a.attname AND p.atthasmissing
+     WHERE a.attrelid = "table" AND a.attnum = number
+     LIMIT 1
+$function$;
+
+-- Were rows that were there when a column was added given values of it one by one?
+CREATE OR REPLACE FUNCTION pghistory._is_filled("table" regclass, number smallint)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT pghistory._missing_value("table", number) IS NULL
+       AND (a.atthasdef OR a.attidentity <> ''
+            OR (pghistory._base_type(a.atttypid, -1)).type_id <> a.atttypid)  -- a domain may have a default
+      FROM pg_attribute AS a
+     WHERE a.attrelid = "table" AND a.attnum = number
 $function$;
 
 -- What a domain is made of, and whether it refuses null; any other type is made of itself.

@@ -97,31 +97,6 @@ BEGIN
 END
 $function$;
 
--- Equality of two lists of columns that hold keys, by the operators of their types.
-CREATE OR REPLACE FUNCTION pghistory._same_object_text(
-    event_table regclass, obj_key name[], columns text[], other_columns text[])
- RETURNS text
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-    SELECT string_agg(format('%s %s %s', k.this, pghistory._equality_operator(a.atttypid), k.other),
-                      ' AND ' ORDER BY k.position)
-      FROM unnest(columns, other_columns, pghistory._object_columns(obj_key)) WITH ORDINALITY
-               AS k(this, other, held, position)
-           JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.held
-$function$;
-
-CREATE OR REPLACE FUNCTION pghistory._qualified(alias text, columns name[])
- RETURNS text[]
- LANGUAGE sql
- IMMUTABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-    SELECT ARRAY(SELECT format('%s.%I', alias, name) FROM unnest(columns) WITH ORDINALITY AS c(name, position)
-                  ORDER BY position)
-$function$;
-
 -- The pgh_id of an object's event before event e, as an SQL expression: it may have had its other key then.
 CREATE OR REPLACE FUNCTION pghistory._previous_event_text(event_table regclass, obj_key name[], wanted text)
  RETURNS text

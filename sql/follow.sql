@@ -89,10 +89,10 @@ END
 $function$;
 
 -- Makes a column of an event table be of another type. Values that cannot become it, or would not be the same any
--- more, stay beside it in a column of the old type.
+-- more, stay beside it in a column of the old type. Says whether the column has all of them.
 CREATE OR REPLACE FUNCTION pghistory._retype_column(
     event_table regclass, field name, type_id oid, type_modifier integer, collation_id oid)
- RETURNS void
+ RETURNS boolean
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
@@ -123,7 +123,7 @@ BEGIN
             IF NOT changed THEN
                 EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %I::%s', relation, field,
                                pghistory._type_text(type_id, type_modifier, collation_id), field, new_type);
-                RETURN;
+                RETURN true;
             END IF;
         EXCEPTION WHEN OTHERS THEN
             NULL;  -- then they are kept beside it
@@ -135,10 +135,12 @@ BEGIN
         BEGIN
             EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %I::%s', relation, field,
                            pghistory._type_text(type_id, type_modifier, collation_id), kept_name, new_type);
+            RETURN true;
         EXCEPTION WHEN OTHERS THEN
             NULL;  -- not all of them can be cast
         END;
     END IF;
+    RETURN false;
 END
 $function$;
 
@@ -183,6 +185,37 @@ AS $function$
                 ORDER BY k.place) END
 $function$;
 
+-- Have rows other values in a column than their last events say? Then the DDL statement that gave it another type or
+-- added it computed them.
+CREATE OR REPLACE FUNCTION pghistory._is_rewritten("table" regclass, event_table regclass, field name)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    key CONSTANT name[] := (SELECT e.obj_key FROM pghistory.event_table AS e
+                             WHERE e.event_table = _is_rewritten.event_table);
+    is_rewritten boolean;
+BEGIN
+    IF NOT pghistory._may_rewrite("table") OR NOT pghistory._may_rewrite(event_table) THEN
+        RETURN true;  -- it cannot be looked at
+    END IF;
+    EXECUTE format(
+        'SELECT EXISTS (SELECT FROM %s AS t CROSS JOIN LATERAL ('
+        'SELECT e.%I AS value FROM %s AS e WHERE %s AND e.pgh_operation IN (''I'', ''U'') ORDER BY e.pgh_id DESC LIMIT 1) '
+        'AS e WHERE ROW(e.value)::record *<> ROW(t.%I)::record)',
+        pghistory._table_name("table"), field, pghistory._table_name(event_table),
+        pghistory._same_object_text(event_table, key, pghistory._qualified('e', pghistory._object_columns(key)),
+                                    pghistory._qualified('t', key)),
+        field)
+       INTO is_rewritten;
+    RETURN is_rewritten;
+EXCEPTION WHEN OTHERS THEN
+    RETURN true;
+END
+$function$;
+
 -- The columns that events hold follow those of the table.
 CREATE OR REPLACE FUNCTION pghistory._follow_columns("table" regclass, event_table regclass, same_origin boolean)
  RETURNS void
@@ -192,6 +225,11 @@ AS $function$
 DECLARE
     mapped jsonb;
     this record;
+    is_readable boolean;
+    rewrites jsonb := '[]';
+    last_event CONSTANT bigint := COALESCE(pghistory._last_event(event_table), 0);
+    has_key CONSTANT boolean := (SELECT e.obj_key <> '{}' FROM pghistory.event_table AS e
+                                  WHERE e.event_table = _follow_columns.event_table);
 BEGIN
     -- Renamed and dropped ones. A dropped column stays in the event table, and is nobody's.
     SELECT COALESCE(jsonb_agg(jsonb_build_object(
@@ -219,16 +257,20 @@ BEGIN
 
     -- Retyped ones.
     FOR this IN
-        SELECT m.column_name, t.type_id, t.type_modifier, c.collation_id, c.name
+        SELECT m.column_name, t.type_id, t.type_modifier, c.collation_id, c.name, c.number
           FROM jsonb_to_recordset(mapped) AS m(column_name name, table_column_number smallint)
                JOIN pghistory._columns("table") AS c ON c.number = m.table_column_number
                CROSS JOIN LATERAL pghistory._event_type(c.type_id, c.type_modifier) AS t
                JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = m.column_name
          WHERE NOT pghistory._holds(event_table, m.column_name, t.type_id, t.type_modifier, c.collation_id)
     LOOP
-        PERFORM pghistory._retype_column(
+        is_readable := pghistory._retype_column(
             event_table, this.column_name, this.type_id, this.type_modifier, this.collation_id);
         PERFORM pghistory._copy_storage(event_table, this.column_name, "table", this.name);
+        rewrites := rewrites || jsonb_build_object(
+            'table_column_number', this.number, 'last_event', last_event, 'is_unreadable', NOT is_readable,
+            'is_rewritten', NOT is_readable
+                            OR has_key AND pghistory._is_rewritten("table", event_table, this.name));
     END LOOP;
 
     -- Added ones, where a tracker wants every column, and those that are missing.
@@ -254,11 +296,19 @@ BEGIN
         PERFORM pghistory._copy_storage(event_table, this.name, "table", this.name);
         mapped := mapped || jsonb_build_object(
             'column_name', this.name, 'table_column_name', this.name, 'table_column_number', this.number,
-            'added_after', pghistory._last_event(event_table),
+            'added_after', last_event,
             'missing_value', pghistory._missing_value("table", this.number));
+        IF has_key AND pghistory._is_filled("table", this.number) THEN
+            rewrites := rewrites || jsonb_build_object(
+                'table_column_number', this.number, 'last_event', last_event, 'is_unreadable', false,
+                'is_rewritten', pghistory._is_rewritten("table", event_table, this.name));
+        END IF;
     END LOOP;
 
     INSERT INTO pghistory._request VALUES ('save columns', "table", event_table, mapped);
+    IF rewrites <> '[]' THEN
+        INSERT INTO pghistory._request VALUES ('note rewrite', "table", event_table, rewrites);
+    END IF;
 END
 $function$;
 

@@ -152,3 +152,21 @@ BEGIN
     RETURN lines || line;
 END
 $function$;
+
+-- A template, its {name}s replaced by the texts of these names.
+CREATE OR REPLACE FUNCTION pghistory._rendered(template text, texts jsonb)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    rendered text := '';
+    part text[];
+BEGIN
+    FOR part IN SELECT regexp_matches(template, '([^{]*)(?:\{([^{}]+)\})?', 'g') LOOP
+        rendered := concat(rendered, part[1], texts ->> part[2]);
+    END LOOP;
+    RETURN rendered;
+END
+$function$;

@@ -9,6 +9,7 @@
 \ir catalog.sql
 \ir trust.sql
 \ir names.sql
+\ir objects.sql
 
 -- what outlives the code; who and why; the one door to the registry
 \ir state.sql
@@ -23,11 +24,11 @@
 \ir triggers.sql
 \ir follow.sql
 \ir track.sql
-\ir objects.sql
 \ir create_event.sql
 
 -- looking and going back
 \ir events.sql
+\ir as_of.sql
 
 -- upkeep
 \ir upkeep.sql

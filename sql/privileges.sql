@@ -24,7 +24,7 @@ GRANT EXECUTE ON FUNCTION
 
 GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._last_event, pghistory._missing_value,
-    pghistory._base_type, pghistory._event_type, pghistory._holds, pghistory._primary_key,
+    pghistory._is_filled, pghistory._base_type, pghistory._event_type, pghistory._holds, pghistory._primary_key,
     pghistory._key_followers, pghistory._foreign_keys_to, pghistory._has_row_triggers, pghistory._may_not_fit,
     pghistory._is_indexable, pghistory._has_index, pghistory._row_level_reason, pghistory._partition_tree,
     pghistory._partition_root, pghistory._equality_operator, pghistory._origin
@@ -38,12 +38,17 @@ GRANT EXECUTE ON FUNCTION  -- trust.sql
 GRANT EXECUTE ON FUNCTION  -- names.sql
     pghistory._fitting_name, pghistory._event_table_name, pghistory._object_columns, pghistory._other_key_columns,
     pghistory._is_reserved_name, pghistory._trigger_function_name, pghistory._trigger_name, pghistory._field,
-    pghistory._wrapped
+    pghistory._wrapped, pghistory._rendered
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- objects.sql
+    pghistory._object_identity, pghistory._identity_text, pghistory._event_identity_text, pghistory._json_text,
+    pghistory._key_text, pghistory._same_object_text, pghistory._qualified
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- state.sql
-    pghistory._state_relations, pghistory._has_state, pghistory._extension_is_installed, pghistory._is_event_table,
-    pghistory._is_tracked
+    pghistory._state_relations, pghistory._has_state, pghistory._state_is_current,
+    pghistory._extension_is_installed, pghistory._is_event_table, pghistory._is_tracked
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- context.sql
@@ -53,7 +58,7 @@ GRANT EXECUTE ON FUNCTION  -- context.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- requests.sql
-    pghistory._check_details, pghistory._use_permit
+    pghistory._check_details, pghistory._tracking_since, pghistory._use_permit
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- checks.sql
@@ -94,10 +99,11 @@ GRANT EXECUTE ON FUNCTION  -- triggers.sql
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
     pghistory._mark_kept, pghistory._keep_dropped, pghistory._set_aside, pghistory._ensure_column,
-    pghistory._retype_column, pghistory._rename_columns, pghistory._current_names, pghistory._follow_columns,
-    pghistory._fill_key, pghistory._follow_foreign_key, pghistory._follow_key, pghistory._condition_renames,
-    pghistory._column_numbers, pghistory._follow_trackers, pghistory._restore_own_columns,
-    pghistory._follow_event_table, pghistory._follow_registry, pghistory._follow_table
+    pghistory._retype_column, pghistory._rename_columns, pghistory._current_names, pghistory._is_rewritten,
+    pghistory._follow_columns, pghistory._fill_key, pghistory._follow_foreign_key, pghistory._follow_key,
+    pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
+    pghistory._restore_own_columns, pghistory._follow_event_table, pghistory._follow_registry,
+    pghistory._follow_table
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- track.sql
@@ -106,19 +112,23 @@ GRANT EXECUTE ON FUNCTION  -- track.sql
     pghistory._drop_events, pghistory._tracker_status, pghistory._definition
     TO PUBLIC;
 
-GRANT EXECUTE ON FUNCTION  -- objects.sql
-    pghistory._object_identity, pghistory._identity_text, pghistory._event_identity_text, pghistory._json_text,
-    pghistory._key_text
-    TO PUBLIC;
-
 GRANT EXECUTE ON FUNCTION  -- create_event.sql
     pghistory._table_with_label
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- events.sql
     pghistory._data_text, pghistory._previous_value_text, pghistory._diff_text, pghistory._has_moves,
-    pghistory._same_object_text, pghistory._qualified, pghistory._previous_event_text, pghistory._events_query,
-    pghistory._events_condition, pghistory._run_events, pghistory._values_of_object, pghistory._referring_condition
+    pghistory._previous_event_text, pghistory._events_query, pghistory._events_condition, pghistory._run_events,
+    pghistory._values_of_object, pghistory._referring_condition
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- as_of.sql
+    pghistory._table_of_type, pghistory._time_text, pghistory._happened_text, pghistory._had_happened,
+    pghistory._history_sources, pghistory._check_history_is_kept, pghistory._history_source,
+    pghistory._refuse_to_guess, pghistory._refuse_vanished, pghistory._refuse_to_guess_value,
+    pghistory._past_columns, pghistory._row_columns, pghistory._check_unique_key, pghistory._has_many_events,
+    pghistory._history_texts, pghistory._keys_text, pghistory._known_keys_template,
+    pghistory._after_images_template, pghistory._before_images_template, pghistory._as_of_query
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- upkeep.sql

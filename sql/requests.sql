@@ -20,7 +20,7 @@ DECLARE
 BEGIN
     is_well_formed := COALESCE(
         CASE
-        WHEN action IN ('save event table', 'save columns', 'save tracker', 'save function') THEN
+        WHEN action IN ('save event table', 'save columns', 'note rewrite', 'save tracker', 'save function') THEN
             event_table <> "table"
             AND NOT pghistory._is_event_table("table") AND NOT pghistory._is_tracked(event_table)
             AND (SELECT c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
@@ -110,6 +110,19 @@ BEGIN
     END IF;
     RETURN NEW;
 END
+$function$;
+
+-- From when on can a tracker that is being made know all that happens to its table? From when the table is locked; or
+-- from the start of this transaction, if that made the table.
+CREATE OR REPLACE FUNCTION pghistory._tracking_since("table" regclass)
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN t.xmin = pg_current_xact_id()::xid THEN transaction_timestamp() ELSE clock_timestamp() END
+      FROM pg_class AS c JOIN pg_type AS t ON t.oid = c.reltype
+     WHERE c.oid = "table"
 $function$;
 
 -- Do two definitions of a tracker record the same events?
@@ -203,14 +216,15 @@ BEGIN
         )
         INSERT INTO pghistory.event_column
             (event_table, column_name, table_column_name, table_column_number, added_after, added_at, added_xid,
-             missing_value)
+             missing_value, rewritten_after, rewritten_at, rewritten_xid, unreadable_until)
         SELECT NEW.event_table, d.column_name, d.table_column_name, d.table_column_number,
                COALESCE(c.added_after, d.added_after),
                CASE WHEN c.added_after IS NOT NULL THEN c.added_at
                     WHEN d.added_after IS NOT NULL THEN transaction_timestamp() END,
                CASE WHEN c.added_after IS NOT NULL THEN c.added_xid
                     WHEN d.added_after IS NOT NULL THEN pg_current_xact_id() END,
-               COALESCE(c.missing_value, d.missing_value)
+               COALESCE(c.missing_value, d.missing_value),
+               c.rewritten_after, c.rewritten_at, c.rewritten_xid, c.unreadable_until
           FROM jsonb_to_recordset(details)
                    AS d(column_name name, table_column_name name, table_column_number smallint, added_after bigint,
                         missing_value text)
@@ -220,14 +234,26 @@ BEGIN
                          THEN c.table_column_number = d.table_column_number
                          ELSE c.column_name = d.column_name END
         ON CONFLICT DO NOTHING;
+    WHEN 'note rewrite' THEN
+        UPDATE pghistory.event_column AS c
+           SET rewritten_after = CASE WHEN d.is_rewritten THEN d.last_event ELSE c.rewritten_after END,
+               rewritten_at = CASE WHEN d.is_rewritten THEN COALESCE(c.rewritten_at, transaction_timestamp())
+                                   ELSE c.rewritten_at END,
+               rewritten_xid = CASE WHEN d.is_rewritten THEN COALESCE(c.rewritten_xid, pg_current_xact_id())
+                                    ELSE c.rewritten_xid END,
+               unreadable_until = CASE WHEN d.is_unreadable THEN d.last_event ELSE c.unreadable_until END
+          FROM jsonb_to_recordset(details)
+                   AS d(table_column_number smallint, last_event bigint, is_rewritten boolean, is_unreadable boolean)
+         WHERE c.event_table = NEW.event_table AND c.table_column_number = d.table_column_number;
     WHEN 'save tracker' THEN
         INSERT INTO pghistory.tracker AS t
             ("table", label, kind, fields, field_numbers, exclude, exclude_numbers, condition,
              condition_is_row_level, condition_columns, condition_objects, condition_is_void, event_table, level,
-             since, since_xid)
+             since, since_xid, since_event)
         SELECT NEW."table", d.label, d.kind, d.fields, d.field_numbers, d.exclude, d.exclude_numbers, d.condition,
                d.condition_is_row_level, d.condition_columns, d.condition_objects, d.condition_is_void,
-               NEW.event_table, d.level, transaction_timestamp(), pg_current_xact_id()
+               NEW.event_table, d.level, pghistory._tracking_since(NEW."table"), pg_current_xact_id(),
+               COALESCE(pghistory._last_event(NEW.event_table), 0)
           FROM jsonb_to_record(details)
                    AS d(label text, kind text, fields name[], field_numbers smallint[], exclude name[],
                         exclude_numbers smallint[], condition text, condition_is_row_level boolean,
@@ -239,14 +265,15 @@ BEGIN
                condition_columns = EXCLUDED.condition_columns, condition_objects = EXCLUDED.condition_objects,
                condition_is_void = EXCLUDED.condition_is_void,
                event_table = EXCLUDED.event_table, level = EXCLUDED.level,
-               (since, since_xid) = (
-                   SELECT k.since, k.since_xid
-                     FROM (VALUES (true, t.since, t.since_xid), (false, EXCLUDED.since, EXCLUDED.since_xid))
-                              AS k(same, since, since_xid)
+               (since, since_xid, since_event) = (
+                   SELECT k.since, k.since_xid, k.since_event
+                     FROM (VALUES (true, t.since, t.since_xid, t.since_event),
+                                  (false, EXCLUDED.since, EXCLUDED.since_xid, EXCLUDED.since_event))
+                              AS k(same, since, since_xid, since_event)
                     WHERE k.same = COALESCE(details ? 'since'
                                             OR pghistory._records_the_same(to_jsonb(t), to_jsonb(EXCLUDED)), false))
-         WHERE to_jsonb(t) - ARRAY['ordinal', 'since', 'since_xid']
-               IS DISTINCT FROM to_jsonb(EXCLUDED) - ARRAY['ordinal', 'since', 'since_xid'];
+         WHERE to_jsonb(t) - ARRAY['ordinal', 'since', 'since_xid', 'since_event']
+               IS DISTINCT FROM to_jsonb(EXCLUDED) - ARRAY['ordinal', 'since', 'since_xid', 'since_event'];
     WHEN 'remove tracker' THEN
         DELETE FROM pghistory.tracker WHERE "table" = NEW."table" AND label = details ->> 'label';
     WHEN 'forget event table' THEN

@@ -33,6 +33,20 @@ BEGIN
 END
 $function$;
 
+-- Are they as this version makes them?
+CREATE OR REPLACE FUNCTION pghistory._state_is_current()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN pghistory._has_state()
+       AND EXISTS (SELECT FROM pg_attribute
+                    WHERE attrelid = to_regclass('pghistory.tracker') AND attname = 'since_event');
+END
+$function$;
+
 -- Makes the extension's owner the owner of what somebody else restored or prepared under our names. What could run
 -- code of his when we write to it is refused.
 CREATE OR REPLACE FUNCTION pghistory._take_over_state()
@@ -95,11 +109,11 @@ CREATE OR REPLACE FUNCTION pghistory._ensure_state()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
-    IF pghistory._has_state() THEN
+    IF pghistory._state_is_current() THEN
         RETURN;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('pghistory._ensure_state', 0));
-    IF pghistory._has_state() THEN
+    IF pghistory._state_is_current() THEN
         RETURN;
     END IF;
     PERFORM pghistory._take_over_state();
@@ -176,12 +190,21 @@ BEGIN
         missing_value text,
         PRIMARY KEY (event_table, column_name)
     );
+    ALTER TABLE pghistory.event_column
+        ADD COLUMN IF NOT EXISTS rewritten_after bigint,
+        ADD COLUMN IF NOT EXISTS rewritten_at timestamp with time zone,
+        ADD COLUMN IF NOT EXISTS rewritten_xid xid8,
+        ADD COLUMN IF NOT EXISTS unreadable_until bigint;
     COMMENT ON TABLE pghistory.event_column IS
         'The registry of the columns of event tables: which column of the tracked table each one holds.';
     COMMENT ON COLUMN pghistory.event_column.added_after IS
         'The last event before the table got this column; null where it had it from the start.';
     COMMENT ON COLUMN pghistory.event_column.missing_value IS
         'What rows that were there when the table got this column have in it.';
+    COMMENT ON COLUMN pghistory.event_column.rewritten_after IS
+        'The last event before a DDL statement gave rows other values in this column, without an event.';
+    COMMENT ON COLUMN pghistory.event_column.unreadable_until IS
+        'The last event whose value could not become what the column holds now.';
 
     CREATE TABLE IF NOT EXISTS pghistory.tracker (
         "table" regclass NOT NULL,
@@ -203,10 +226,12 @@ BEGIN
         since_xid xid8 NOT NULL,
         PRIMARY KEY ("table", label)
     );
+    ALTER TABLE pghistory.tracker ADD COLUMN IF NOT EXISTS since_event bigint NOT NULL DEFAULT 0;
     COMMENT ON TABLE pghistory.tracker IS
         'The registry of trackers, as pghistory.track() was told. Read pghistory.trackers() instead.';
     COMMENT ON COLUMN pghistory.tracker.since IS
         'From when on the tracker has recorded what it records now.';
+    COMMENT ON COLUMN pghistory.tracker.since_event IS 'The last event in its event table before that.';
     COMMENT ON COLUMN pghistory.tracker.condition_columns IS
         'The columns that the condition names: number, name and type.';
     COMMENT ON COLUMN pghistory.tracker.condition_objects IS

@@ -1,2 +1,3 @@
 -- What released versions had and this one has no more, for the upgrade scripts:
 -- DROP FUNCTION IF EXISTS pghistory._name(argument types);
+DROP FUNCTION IF EXISTS pghistory._retype_column(regclass, name, oid, integer, oid);

@@ -1,0 +1,719 @@
+-- The table as it was.
+--
+-- A row is looked for under its key. Its events, in the order of pgh_id, are those that came under the key and those that
+-- left it: by being deleted, or by an update that gave the row another key. Times are not in that order, since a
+-- transaction that began earlier may write later; what counts is the last event, in that order, of the transactions
+-- that had happened.
+
+-- The table that a row type belongs to.
+CREATE OR REPLACE FUNCTION pghistory._table_of_type(type_id regtype)
+ RETURNS regclass
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    "table" regclass := (SELECT c.oid FROM pg_type AS t JOIN pg_class AS c ON c.oid = t.typrelid
+                          WHERE t.oid = type_id AND c.relkind IN ('r', 'p', 'f'));
+BEGIN
+    IF "table" IS NULL THEN
+        RAISE EXCEPTION '% is not the row type of a table', type_id
+            USING ERRCODE = 'wrong_object_type',
+                  HINT = 'Name the table by its row type, as in NULL::users.';
+    END IF;
+    RETURN "table";
+END
+$function$;
+
+-- When an event counts, as an SQL expression over it: when its transaction committed, if the server keeps that and the
+-- transaction was one of this server's; otherwise when it began.
+CREATE OR REPLACE FUNCTION pghistory._time_text(event_table regclass, alias text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    -- Of transactions further back than ids reach the server knows nothing.
+    horizon CONSTANT numeric := GREATEST(pg_snapshot_xmax(pg_current_snapshot())::text::numeric - 2147483648, 3);
+BEGIN
+    SELECT e.foreign_until,
+           split_part(e.origin, '/', 1) = split_part(pghistory._origin(e."table"), '/', 1) AS is_here
+      INTO registered
+      FROM pghistory.event_table AS e WHERE e.event_table = _time_text.event_table;
+    IF current_setting('track_commit_timestamp') = 'off' OR NOT registered.is_here THEN
+        RETURN format('%s.pgh_created_at', alias);
+    END IF;
+    RETURN format('CASE WHEN %1$s.pgh_id > %2$s AND %1$s.pgh_xid >= %3$L::xid8 '
+                  'THEN COALESCE(pg_xact_commit_timestamp(%1$s.pgh_xid::xid), %1$s.pgh_created_at) '
+                  'ELSE %1$s.pgh_created_at END', alias, registered.foreign_until, horizon);
+END
+$function$;
+
+-- Had the transaction happened by a time that wrote an event? As an SQL condition over the event.
+CREATE OR REPLACE FUNCTION pghistory._happened_text(event_table regclass, alias text, at timestamp with time zone)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "DateStyle" TO 'ISO'
+AS $function$
+    SELECT concat_ws(' AND ', format('%s.pgh_created_at <= %L::timestamptz', alias, at),
+                     CASE WHEN t.time <> format('%s.pgh_created_at', alias)
+                          THEN format('(%s) <= %L::timestamptz', t.time, at) END)
+      FROM pghistory._time_text(event_table, alias) AS t(time)
+$function$;
+
+-- Had a transaction happened by a time that we wrote down: the one between this event and the next?
+CREATE OR REPLACE FUNCTION pghistory._had_happened(
+    event_table regclass, after_event bigint, xid xid8, began timestamp with time zone, at timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    had_happened boolean;
+BEGIN
+    EXECUTE format('SELECT %s FROM (SELECT $1 + 1 AS pgh_id, $2 AS pgh_xid, $3 AS pgh_created_at) AS e',
+                   pghistory._happened_text(event_table, 'e', at))
+       INTO had_happened USING after_event, xid, began;
+    RETURN had_happened;
+END
+$function$;
+
+-- Which events can tell what a table was like: those of trackers that record every row, without a condition, with all
+-- columns, in one event table that names the object. After-images say what a row became, before-images what it was.
+-- `labels` has the label to read for each operation's letter; `missing` says what nothing records.
+CREATE OR REPLACE FUNCTION pghistory._history_sources(
+    "table" regclass,
+    OUT event_table regclass,
+    OUT image text,
+    OUT labels jsonb,
+    OUT since timestamp with time zone,
+    OUT since_xid xid8,
+    OUT since_event bigint,
+    OUT missing text)
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    WITH needed(image, operation, code, is_optional) AS (
+        VALUES ('before', 'insert', 'I', false), ('before', 'update', 'B', false), ('before', 'delete', 'D', false),
+               ('before', 'truncate', 'T', true),
+               ('after', 'insert', 'I', false), ('after', 'update', 'U', false), ('after', 'delete', 'D', false),
+               ('after', 'truncate', 'T', true)
+    ), recorded AS (
+        SELECT t.event_table, t.label, t.since, t.since_xid, t.since_event, o.operation, o.code,
+               CASE WHEN o.condition IS NOT NULL THEN 'with a condition'
+                    WHEN e.obj_key = '{}' THEN 'without the key'
+                    WHEN f.missing IS NOT NULL THEN format('without %s', f.missing) END AS lack
+          FROM pghistory.tracker AS t
+               JOIN pghistory.event_table AS e ON e.event_table = t.event_table
+               JOIN pghistory._operations(_history_sources."table") AS o ON o.label = t.label
+               CROSS JOIN LATERAL (
+                   SELECT string_agg(c.name, ', ' ORDER BY c.number)
+                     FROM pghistory._columns(_history_sources."table") AS c WHERE c.name <> ALL (o.fields)) AS f(missing)
+         WHERE t."table" = _history_sources."table"
+    ), covered AS (
+        -- each operation by the tracker that has been there longest
+        SELECT DISTINCT ON (e.event_table, n.image, n.operation)
+               e.event_table, n.image, n.operation, n.code, n.is_optional, r.label, r.since, r.since_xid, r.since_event,
+               r.lack
+          FROM (SELECT DISTINCT t.event_table FROM pghistory.tracker AS t
+                 WHERE t."table" = _history_sources."table") AS e
+               CROSS JOIN needed AS n
+               LEFT JOIN recorded AS r
+                      ON r.event_table = e.event_table AND r.operation = n.operation AND r.code = n.code
+         ORDER BY e.event_table, n.image, n.operation, (r.lack IS NOT NULL), r.since
+    )
+    SELECT c.event_table, c.image,
+           COALESCE(jsonb_object_agg(c.code, c.label) FILTER (WHERE c.label IS NOT NULL AND c.lack IS NULL), '{}'),
+           max(c.since) FILTER (WHERE c.lack IS NULL),
+           (array_agg(c.since_xid ORDER BY c.since DESC NULLS LAST) FILTER (WHERE c.lack IS NULL))[1],
+           max(c.since_event) FILTER (WHERE c.lack IS NULL),
+           string_agg(concat(c.operation, ' (' || c.lack || ')'), ', ' ORDER BY c.operation)
+               FILTER (WHERE (c.label IS NULL OR c.lack IS NOT NULL) AND NOT c.is_optional)
+      FROM covered AS c
+     GROUP BY c.event_table, c.image
+$function$;
+
+-- The refusal for a table whose history is not kept, or null where it is.
+CREATE OR REPLACE FUNCTION pghistory._check_history_is_kept("table" regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    root CONSTANT regclass := pghistory._partition_root("table");
+    advice CONSTANT text := format('From when SELECT pghistory.track(%L, kind => ''history'') is called on, it can be told.',
+                                   pghistory._table_name("table"));
+    missing text;
+BEGIN
+    IF NOT pghistory._is_tracked("table") THEN
+        RAISE EXCEPTION 'table % is not tracked', pghistory._table_name("table")
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = CASE WHEN root <> "table" AND pghistory._is_tracked(root)
+                              THEN format('It is a partition: ask for %s.', pghistory._table_name(root))
+                              ELSE advice END;
+    END IF;
+    SELECT s.missing INTO missing FROM pghistory._history_sources("table") AS s
+     ORDER BY s.missing IS NOT NULL, length(s.missing), s.image LIMIT 1;
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION 'the events of table % do not tell what it was like', pghistory._table_name("table")
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = format('Of every row, with all columns and its key, nothing records: %s.', missing),
+                  HINT = advice;
+    END IF;
+END
+$function$;
+
+-- The source for a table at a time, or the refusal that says from when on it can be told.
+CREATE OR REPLACE FUNCTION pghistory._history_source(
+    "table" regclass, at timestamp with time zone, OUT event_table regclass, OUT image text, OUT labels jsonb,
+    OUT since_event bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    source record;
+    earliest timestamp with time zone;
+BEGIN
+    PERFORM pghistory._check_history_is_kept("table");
+    FOR source IN SELECT * FROM pghistory._history_sources("table") AS s
+                   WHERE s.missing IS NULL ORDER BY s.since, s.image
+    LOOP
+        IF pghistory._had_happened(source.event_table, source.since_event, source.since_xid, source.since, at) THEN
+            event_table := source.event_table;
+            image := source.image;
+            labels := source.labels;
+            since_event := source.since_event;
+            RETURN;
+        END IF;
+        earliest := LEAST(earliest, source.since);
+    END LOOP;
+    RAISE EXCEPTION 'the history of table % does not reach back to %', pghistory._table_name("table"), at
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = format('It can be told from %s on.', earliest);
+END
+$function$;
+
+-- What an event leaves open: the row was there before it, and nothing says what it was like.
+CREATE OR REPLACE FUNCTION pghistory._refuse_to_guess(event_table regclass, event_id bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    obj text;
+    began timestamp with time zone;
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _refuse_to_guess.event_table;
+    EXECUTE format('SELECT %s, e.pgh_created_at FROM %s AS e WHERE e.pgh_id = $1',
+                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
+                   pghistory._table_name(event_table))
+       INTO obj, began USING event_id;
+    RAISE EXCEPTION 'what row % of table % was like before % is not known', obj,
+            pghistory._table_name(registered."table"), began
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('Event %s:%s is the first of it, or the one before is gone.',
+                              pghistory._table_name(event_table), event_id),
+              HINT = 'pghistory.backfill() gives every row a first event, from which on it is known.';
+END
+$function$;
+
+-- What a missing row leaves open: when it went.
+CREATE OR REPLACE FUNCTION pghistory._refuse_vanished(event_table regclass, event_id bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    obj text;
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _refuse_vanished.event_table;
+    EXECUTE format('SELECT %s FROM %s AS e WHERE e.pgh_id = $1',
+                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
+                   pghistory._table_name(event_table))
+       INTO obj USING event_id;
+    RAISE EXCEPTION 'when row % of table % went is not known', obj, pghistory._table_name(registered."table")
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('Nothing was recorded of it after event %s:%s, and it is not there any more.',
+                              pghistory._table_name(event_table), event_id),
+              HINT = 'TRUNCATE is recorded by kind ''history'' and ''before_truncate''; '
+                     'partitions that are dropped or detached are not.';
+END
+$function$;
+
+-- The same of one column, whose values a DDL statement changed without an event.
+CREATE OR REPLACE FUNCTION pghistory._refuse_to_guess_value("table" regclass, field name, at timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RAISE EXCEPTION 'what column "%" of table % held at % is not known', field, pghistory._table_name("table"), at
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = 'It was added with a default that was computed for each row, or got a type that the old values '
+                       'cannot become or that was computed from them.',
+              HINT = format('Earlier and later times can be told; or look at the events: pghistory.events(%L).',
+                            pghistory._table_name("table"));
+END
+$function$;
+
+-- The columns of a table as they were, as SQL expressions over an event e that holds the row, or over the row t of today.
+CREATE OR REPLACE FUNCTION pghistory._past_columns(
+    "table" regclass, event_table regclass, at timestamp with time zone, from_event boolean, later_event text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    this record;
+    value text;
+    present text;
+    expressions text[] := '{}';
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _past_columns.event_table;
+    FOR this IN
+        SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type_text, m.*
+          FROM pg_attribute AS a
+               LEFT JOIN pghistory.event_column AS m
+                      ON m.event_table = _past_columns.event_table AND m.table_column_number = a.attnum
+         WHERE a.attrelid = "table" AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'
+         ORDER BY a.attnum
+    LOOP
+        value := format('e.%I::%s', this.column_name, this.type_text);
+        IF this.added_after IS NOT NULL
+           AND NOT pghistory._had_happened(event_table, this.added_after, this.added_xid, this.added_at, at)
+        THEN
+            value := format('NULL::%s', this.type_text);
+        ELSIF NOT from_event THEN
+            value := format('t.%I', this.attname);
+        ELSE
+            IF this.missing_value IS NOT NULL THEN
+                value := format('CASE WHEN e.pgh_id <= %s THEN %L::%s ELSE %s END',
+                                this.added_after, this.missing_value, this.type_text, value);
+            END IF;
+            IF this.rewritten_after IS NOT NULL
+               AND pghistory._had_happened(event_table, this.rewritten_after, this.rewritten_xid, this.rewritten_at, at)
+            THEN
+                -- the row of today has it, if nothing happened to it since
+                present := format('FROM %s AS t WHERE %s', pghistory._table_name("table"),
+                                  pghistory._same_object_text(
+                                      event_table, registered.obj_key,
+                                      pghistory._qualified('t', registered.obj_key),
+                                      pghistory._qualified('e', pghistory._object_columns(registered.obj_key))));
+                value := format('CASE WHEN e.pgh_id > %1$s THEN %2$s WHEN NOT (%3$s) AND EXISTS (SELECT %4$s) '
+                                'THEN (SELECT t.%5$I %4$s) WHEN pghistory._refuse_to_guess_value(%6$s::oid, %5$L, %7$L) '
+                                'THEN NULL END',
+                                this.rewritten_after, value, later_event, present, this.attname, "table"::oid, at);
+            ELSIF this.unreadable_until IS NOT NULL THEN
+                value := format('CASE WHEN e.pgh_id > %s THEN %s WHEN pghistory._refuse_to_guess_value(%s::oid, %L, %L) '
+                                'THEN NULL END',
+                                this.unreadable_until, value, "table"::oid, this.attname, at);
+            END IF;
+        END IF;
+        expressions := expressions || format('%s AS %I', value, this.attname);
+    END LOOP;
+    RETURN array_to_string(expressions, ', ');
+END
+$function$;
+
+-- The list of a table's columns, virtual generated ones among them, over its other columns.
+CREATE OR REPLACE FUNCTION pghistory._row_columns("table" regclass)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT string_agg(CASE WHEN a.attgenerated = 'v'
+                           THEN (SELECT format('(%s)', pg_get_expr(d.adbin, d.adrelid)) FROM pg_attrdef AS d
+                                  WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum)
+                           ELSE quote_ident(a.attname) END, ', ' ORDER BY a.attnum)
+      FROM pg_attribute AS a
+     WHERE a.attrelid = "table" AND a.attnum > 0 AND NOT a.attisdropped
+$function$;
+
+-- Refuses a key that rows may share.
+CREATE OR REPLACE FUNCTION pghistory._check_unique_key("table" regclass, obj_key name[])
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF EXISTS (
+        SELECT FROM pg_index AS i
+         WHERE i.indrelid = "table" AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
+           AND ARRAY(SELECT a.attname FROM unnest(i.indkey::smallint[]) WITH ORDINALITY AS k(number, position)
+                                           JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number
+                                                                  AND a.attnotnull
+                      WHERE k.position <= i.indnkeyatts) <@ obj_key
+           AND i.indnkeyatts = (SELECT count(*) FROM pg_attribute AS a
+                                 WHERE a.attrelid = i.indrelid AND a.attnotnull
+                                   AND a.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1])))
+    THEN
+        RETURN;
+    END IF;
+    RAISE EXCEPTION 'events of table % do not tell its rows apart', pghistory._table_name("table")
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('They name the object by %s, which no unique constraint guards.',
+                              array_to_string(obj_key, ', ')),
+              HINT = 'Give the table a primary key or a unique constraint on columns that are not null.';
+END
+$function$;
+
+-- Does it pay to look up each object's last event by the index, rather than to read all events once?
+CREATE OR REPLACE FUNCTION pghistory._has_many_events("table" regclass, event_table regclass, obj_key name[])
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT pghistory._has_index(event_table, pghistory._object_columns(obj_key) || 'pgh_id'::name)
+       AND (SELECT bool_and(pghistory._equality_operator(a.atttypid) = 'OPERATOR(pg_catalog.=)')
+              FROM pg_attribute AS a
+             WHERE a.attrelid = event_table AND a.attname = ANY (pghistory._object_columns(obj_key)))
+       AND (SELECT e.reltuples > 8 * GREATEST(
+                       (SELECT sum(GREATEST(c.reltuples, 0)) FROM pghistory._partition_tree("table") AS p
+                                                                  JOIN pg_class AS c ON c.oid = p.relation), 1)
+              FROM pg_class AS e WHERE e.oid = event_table)
+$function$;
+
+-- The texts that queries over history are made of: {name}s in their templates.
+CREATE OR REPLACE FUNCTION pghistory._history_texts("table" regclass, source record, at timestamp with time zone)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    event_table CONSTANT regclass := source.event_table;
+    key CONSTANT name[] := (SELECT e.obj_key FROM pghistory.event_table AS e WHERE e.event_table = source.event_table);
+    held CONSTANT name[] := pghistory._object_columns(key);
+    others CONSTANT name[] := pghistory._other_key_columns(key);
+    has_moves CONSTANT boolean := pghistory._has_moves(event_table, key);
+    relation_kind CONSTANT "char" := (SELECT relkind FROM pg_class WHERE oid = "table");
+    is_moved CONSTANT text := CASE WHEN has_moves THEN
+        format('(e.%I IS NOT NULL AND NOT (%s))', others[1],
+               pghistory._same_object_text(event_table, key, pghistory._qualified('e', held),
+                                           pghistory._qualified('e', others)))
+        ELSE 'false' END;
+BEGIN
+    RETURN jsonb_build_object(
+        'events', pghistory._table_name(event_table),
+        'event table', format('%s::oid', event_table::oid),
+        'rows', concat(CASE WHEN relation_kind <> 'p' THEN 'ONLY ' END, pghistory._table_name("table")),
+        'key', (SELECT string_agg(quote_ident(h), ', ' ORDER BY position)
+                  FROM unnest(held) WITH ORDINALITY AS k(h, position)),
+        'k.key', array_to_string(pghistory._qualified('k', held), ', '),
+        'e.key', array_to_string(pghistory._qualified('e', held), ', '),
+        'w.key', array_to_string(pghistory._qualified('w', held), ', '),
+        'e.key is known', format('e.%I IS NOT NULL', held[1]),
+        'other key', (SELECT string_agg(format('e.%I AS %I', CASE WHEN has_moves THEN o ELSE h END, h), ', '
+                                        ORDER BY position)
+                        FROM unnest(others, held) WITH ORDINALITY AS k(o, h, position)),
+        'e is k', pghistory._same_object_text(event_table, key, pghistory._qualified('e', held),
+                                              pghistory._qualified('k', held)),
+        'm is k', pghistory._same_object_text(event_table, key, pghistory._qualified('m', held),
+                                              pghistory._qualified('k', held)),
+        'l is e', pghistory._same_object_text(event_table, key, pghistory._qualified('l', held),
+                                              pghistory._qualified('e', held)),
+        't is k', pghistory._same_object_text(event_table, key, pghistory._qualified('t', key),
+                                              pghistory._qualified('k', held)),
+        'recorded', format('(e.pgh_id > %s AND (%s))', source.since_event,
+                           (SELECT string_agg(format('e.pgh_operation = %L AND e.pgh_label = %L', code, label), ' OR ')
+                              FROM jsonb_each_text(source.labels) AS l(code, label))),
+        -- What backfill() wrote, or a hand, counts for rows to which nothing had happened.
+        'snapshot', CASE source.image WHEN 'after' THEN
+            format('(e.pgh_id > %s AND e.pgh_operation = ''S'' AND e.pgh_label = ANY (%L::text[]))', source.since_event,
+                   ARRAY(SELECT DISTINCT value FROM jsonb_each_text(source.labels)))
+            ELSE 'false' END,
+        'past', format('(%s)', pghistory._happened_text(event_table, 'e', at)),
+        'has moves', has_moves,
+        'moved', is_moved,
+        -- Rows that were emptied or dropped without an event are missed when they should be there.
+        'may vanish', NOT source.labels ? 'T' OR relation_kind <> 'r',
+        'past columns', pghistory._past_columns(
+            "table", event_table, at, true,
+            format('EXISTS (SELECT FROM %s AS l WHERE %s AND l.pgh_id > e.pgh_id)', pghistory._table_name(event_table),
+                   pghistory._same_object_text(event_table, key, pghistory._qualified('l', held),
+                                               pghistory._qualified('e', held)))),
+        'present columns', pghistory._past_columns("table", event_table, at, false, NULL));
+END
+$function$;
+
+-- Which keys to look at: of one object, its own; of all, one after the other by the index, where objects have many
+-- events; null where all events are better read once.
+CREATE OR REPLACE FUNCTION pghistory._keys_text("table" regclass, event_table regclass, obj text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    obj_key CONSTANT name[] := (SELECT e.obj_key FROM pghistory.event_table AS e
+                             WHERE e.event_table = _keys_text.event_table);
+BEGIN
+    IF obj IS NULL THEN
+        RETURN CASE WHEN pghistory._has_many_events("table", event_table, obj_key)
+                    THEN 'SELECT {key} FROM walk UNION SELECT {key} FROM moved' END;
+    END IF;
+    RETURN (SELECT format('SELECT %s', string_agg(
+                       format('%L::%s AS %I', i.value, format_type((pghistory._base_type(a.atttypid, -1)).type_id, -1),
+                              k.held), ', ' ORDER BY k.position))
+              FROM jsonb_each_text(pghistory._object_identity(obj_key, obj)) AS i
+                   JOIN unnest(obj_key, pghistory._object_columns(obj_key)) WITH ORDINALITY AS k(field, held, position)
+                     ON k.field = i.key
+                   JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.held);
+END
+$function$;
+
+-- The template of the common table expressions that know, of each key, the last event that had happened and the next.
+-- With after-images the next one only matters where none had. `moved` has what left keys (after-images) or came to
+-- them (before-images) by updates that gave rows another key.
+CREATE OR REPLACE FUNCTION pghistory._known_keys_template(image text, keys text, has_moves boolean)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT concat(
+        CASE WHEN keys LIKE '%FROM walk%' THEN $sql$
+walk AS (
+    (SELECT {e.key} FROM {events} AS e WHERE {e.key is known} ORDER BY {e.key} LIMIT 1)
+    UNION ALL
+    SELECT n.*
+      FROM walk AS w
+           CROSS JOIN LATERAL (SELECT {e.key} FROM {events} AS e
+                                WHERE ROW({e.key}) > ROW({w.key}) AND {e.key is known}
+                                ORDER BY {e.key} LIMIT 1) AS n
+),$sql$ END, $sql$
+moved AS MATERIALIZED (
+    SELECT {other key}, e.pgh_id, e.pgh_xid, {past} AS is_past FROM {events} AS e WHERE {moved} AND {recorded}
+), moved_key AS (
+    SELECT {key}, max(pgh_id) FILTER (WHERE is_past) AS last_moved, min(pgh_id) AS first_moved FROM moved GROUP BY {key}
+),$sql$,
+        CASE WHEN keys IS NOT NULL THEN $sql$
+known AS MATERIALIZED (
+    SELECT {k.key}, l.last_id, m.last_moved,
+           CASE WHEN {next matters} THEN
+               (SELECT e.pgh_id FROM {events} AS e
+                 WHERE {e is k} AND ({recorded} OR {snapshot}) AND e.pgh_id > COALESCE(GREATEST(l.last_id, m.last_moved), 0)
+                 ORDER BY e.pgh_id LIMIT 1) END AS next_id,
+           CASE WHEN m.first_moved IS NOT NULL THEN
+               (SELECT min(n.pgh_id) FROM moved AS n
+                 WHERE {n is k} AND n.pgh_id > COALESCE(GREATEST(l.last_id, m.last_moved), 0)) END AS next_moved
+      FROM ({keys}) AS k
+           LEFT JOIN moved_key AS m ON {m is k}
+           CROSS JOIN LATERAL (
+               SELECT (SELECT e.pgh_id FROM {events} AS e WHERE {e is k} AND {recorded} AND {past}
+                        ORDER BY e.pgh_id DESC LIMIT 1) AS last_id) AS l
+)$sql$
+        ELSE concat($sql$
+happened AS MATERIALIZED ($sql$,
+            CASE WHEN has_moves THEN $sql$
+    SELECT {key}, max(last_id) AS last_id, max(last_moved) AS last_moved, min(first_id) AS first_id,
+           min(first_moved) AS first_moved
+      FROM ($sql$ END, $sql$
+    SELECT {e.key}, max(e.pgh_id) FILTER (WHERE {recorded} AND {past}) AS last_id, NULL::bigint AS last_moved,
+           min(e.pgh_id) AS first_id, NULL::bigint AS first_moved
+      FROM {events} AS e
+     WHERE ({recorded} OR {snapshot}) AND {e.key is known}
+     GROUP BY {e.key}$sql$,
+            CASE WHEN has_moves THEN $sql$
+            UNION ALL
+            SELECT {key}, NULL, last_moved, NULL, first_moved FROM moved_key) AS k
+     GROUP BY {key}$sql$ END, $sql$
+), known AS MATERIALIZED ($sql$,
+            CASE image WHEN 'after' THEN $sql$
+    SELECT {k.key}, k.last_id, k.last_moved, k.first_id AS next_id, k.first_moved AS next_moved FROM happened AS k$sql$
+            ELSE $sql$
+    SELECT {k.key}, k.last_id, k.last_moved, min(e.pgh_id) AS next_id,
+           CASE WHEN k.first_moved IS NOT NULL THEN
+               (SELECT min(n.pgh_id) FROM moved AS n
+                 WHERE {n is k} AND n.pgh_id > COALESCE(GREATEST(k.last_id, k.last_moved), 0)) END AS next_moved
+      FROM happened AS k
+           LEFT JOIN {events} AS e
+                  ON {e is k} AND {recorded} AND e.pgh_id > COALESCE(GREATEST(k.last_id, k.last_moved), 0)
+     GROUP BY {k.key}, k.last_id, k.last_moved, k.first_moved$sql$ END, $sql$
+)$sql$) END)
+$function$;
+
+-- The template of the query over after-images: a row is what its last event made it; if none had happened, what the first
+-- one found, or what it is today.
+CREATE OR REPLACE FUNCTION pghistory._after_images_template(may_vanish boolean)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT concat($sql$
+SELECT {past columns}
+  FROM known AS k LEFT JOIN {events} AS e ON e.pgh_id = COALESCE(k.last_id, k.next_id)
+ WHERE CASE
+       WHEN COALESCE(k.last_id, k.last_moved) IS NULL THEN
+            CASE WHEN COALESCE(k.next_id, k.next_moved) IS NULL THEN false
+                 WHEN COALESCE(k.next_moved < k.next_id, k.next_id IS NULL)
+                 THEN pghistory._refuse_to_guess({event table}, k.next_moved)
+                 WHEN e.pgh_operation IN ('S', 'D', 'T') THEN true
+                 WHEN e.pgh_operation = 'I' THEN false
+                 WHEN {moved} AND NOT EXISTS (SELECT FROM moved AS m WHERE {m is k} AND m.pgh_xid = e.pgh_xid) THEN false
+                 ELSE pghistory._refuse_to_guess({event table}, e.pgh_id) END
+       WHEN COALESCE(k.last_moved > k.last_id, k.last_id IS NULL) OR e.pgh_operation IN ('D', 'T') THEN false$sql$,
+        CASE WHEN may_vanish THEN $sql$
+       WHEN NOT EXISTS (SELECT FROM {rows} AS t WHERE {t is k})
+            AND NOT EXISTS (SELECT FROM {events} AS l WHERE {l is e} AND l.pgh_id > e.pgh_id)
+            AND NOT EXISTS (SELECT FROM moved AS m WHERE {m is k} AND m.pgh_id > e.pgh_id)
+       THEN pghistory._refuse_vanished({event table}, e.pgh_id)$sql$ END, $sql$
+       ELSE true END
+UNION ALL
+-- One transaction put a row in the place of another, and its events have the newcomer before the one that left.
+SELECT {past columns}
+  FROM known AS k
+       JOIN {events} AS g ON g.pgh_id = GREATEST(k.last_id, k.last_moved)
+       CROSS JOIN LATERAL (
+           SELECT e.* FROM {events} AS e
+            WHERE {e is k} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id
+              AND e.pgh_operation IN ('I', 'U')
+            ORDER BY e.pgh_id DESC LIMIT 1) AS e
+ WHERE (g.pgh_operation IN ('D', 'T') OR k.last_moved > k.last_id)
+   AND EXISTS (SELECT FROM {events} AS e
+                WHERE {e is k} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id
+                  AND (e.pgh_operation = 'I' OR {moved}))
+   AND COALESCE(
+           (SELECT n.stays
+              FROM (SELECT e.pgh_id, NOT (e.pgh_operation = 'I' OR {moved}) AS stays
+                      FROM {events} AS e WHERE {e is k} AND {recorded} AND e.pgh_id > g.pgh_id
+                    UNION ALL
+                    SELECT m.pgh_id, true FROM moved AS m WHERE {m is k} AND m.pgh_id > g.pgh_id) AS n
+             ORDER BY n.pgh_id LIMIT 1),
+           EXISTS (SELECT FROM {rows} AS t WHERE {t is k}))
+UNION ALL
+SELECT {present columns}
+  FROM {rows} AS t
+ WHERE {t is wanted}
+   AND NOT EXISTS (SELECT FROM known AS k
+                    WHERE {t is k} AND COALESCE(k.last_id, k.last_moved, k.next_id, k.next_moved) IS NOT NULL)$sql$)
+$function$;
+
+-- The template of the query over before-images: a row is what its next event found, or what it is today.
+CREATE OR REPLACE FUNCTION pghistory._before_images_template(may_vanish boolean)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT concat($sql$
+SELECT {past columns}
+  FROM known AS k JOIN {events} AS e ON e.pgh_id = k.next_id
+ WHERE CASE
+       WHEN k.next_moved < k.next_id THEN false
+       WHEN e.pgh_operation <> 'I' THEN true$sql$,
+        CASE WHEN may_vanish THEN $sql$
+       WHEN k.last_id >= COALESCE(k.last_moved, 0)
+            AND (SELECT l.pgh_operation NOT IN ('D', 'T') FROM {events} AS l WHERE l.pgh_id = k.last_id)
+            AND NOT EXISTS (SELECT FROM {events} AS l
+                             WHERE {l is e} AND l.pgh_xid = e.pgh_xid AND l.pgh_id > e.pgh_id AND l.pgh_operation <> 'I')
+       THEN pghistory._refuse_vanished({event table}, k.last_id)$sql$ END, $sql$
+       ELSE false END
+UNION ALL
+-- One transaction put a row in the place of another, and its events have the newcomer before the one that left.
+SELECT {past columns}
+  FROM known AS k
+       JOIN {events} AS n ON n.pgh_id = LEAST(k.next_id, k.next_moved)
+       CROSS JOIN LATERAL (
+           SELECT e.* FROM {events} AS e
+            WHERE {e is k} AND {recorded} AND e.pgh_xid = n.pgh_xid AND e.pgh_id > n.pgh_id AND e.pgh_operation <> 'I'
+            ORDER BY e.pgh_id LIMIT 1) AS e
+ WHERE (n.pgh_operation = 'I' OR n.pgh_id = k.next_moved)
+   AND CASE
+       WHEN COALESCE(k.last_id, k.last_moved) IS NULL
+       -- that of both ids is to be looked at once e is known
+       THEN CASE WHEN n.pgh_operation = 'I' THEN false
+                 ELSE pghistory._refuse_to_guess({event table}, LEAST(n.pgh_id, e.pgh_id)) END
+       WHEN COALESCE(k.last_moved > k.last_id, k.last_id IS NULL) THEN true
+       ELSE (SELECT NOT (e.pgh_operation IN ('D', 'T') OR {moved}) FROM {events} AS e WHERE e.pgh_id = k.last_id) END
+UNION ALL
+SELECT {present columns}
+  FROM {rows} AS t
+ WHERE {t is wanted}
+   AND NOT EXISTS (SELECT FROM known AS k WHERE {t is k} AND COALESCE(k.next_id, k.next_moved) IS NOT NULL)$sql$,
+        CASE WHEN may_vanish THEN $sql$
+UNION ALL
+SELECT {past columns}
+  FROM known AS k JOIN {events} AS e ON e.pgh_id = GREATEST(k.last_id, k.last_moved)
+ WHERE CASE
+       WHEN COALESCE(k.next_id, k.next_moved) IS NOT NULL THEN false
+       WHEN e.pgh_id = k.last_id AND (e.pgh_operation IN ('D', 'T') OR {moved}) THEN false
+       WHEN EXISTS (SELECT FROM {rows} AS t WHERE {t is k}) THEN false
+       ELSE pghistory._refuse_vanished({event table}, e.pgh_id) END$sql$ END)
+$function$;
+
+-- The query that gives a table, or one object of it, as it was.
+CREATE OR REPLACE FUNCTION pghistory._as_of_query("table" regclass, at timestamp with time zone, obj text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    source record;
+    key name[];
+    keys text;
+    texts jsonb;
+BEGIN
+    source := pghistory._history_source("table", at);
+    key := (SELECT e.obj_key FROM pghistory.event_table AS e WHERE e.event_table = source.event_table);
+    PERFORM pghistory._check_unique_key("table", key);
+    keys := pghistory._keys_text("table", source.event_table, obj);
+    texts := pghistory._history_texts("table", source, at);
+    texts := texts || jsonb_build_object(
+        'keys', pghistory._rendered(keys, texts),
+        'row columns', pghistory._row_columns("table"),
+        'n is k', replace(texts ->> 'm is k', 'm.', 'n.'),
+        'next matters', CASE source.image WHEN 'after' THEN 'COALESCE(l.last_id, m.last_moved) IS NULL' ELSE 'true' END,
+        't is wanted', CASE WHEN obj IS NULL THEN 'true'
+                            ELSE pghistory._identity_text("table", pghistory._object_identity(key, obj)) END);
+    RETURN pghistory._rendered(
+        concat('WITH RECURSIVE',
+               pghistory._known_keys_template(source.image, keys, (texts -> 'has moves')::boolean),
+               E'\nSELECT {row columns} FROM (',
+               CASE source.image WHEN 'after' THEN pghistory._after_images_template((texts -> 'may vanish')::boolean)
+                                 ELSE pghistory._before_images_template((texts -> 'may vanish')::boolean) END,
+               ') AS past'),
+        texts);
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory.as_of(rowtype anyelement, at timestamp with time zone, obj text DEFAULT NULL)
+ RETURNS SETOF anyelement
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+ SET "DateStyle" TO 'ISO'
+AS $function$
+BEGIN
+    PERFORM pghistory._check_not_null('at', at IS NULL);
+    RETURN QUERY EXECUTE pghistory._as_of_query(pghistory._table_of_type(pg_typeof(rowtype)), at, obj);
+END
+$function$;
+COMMENT ON FUNCTION pghistory.as_of(anyelement, timestamp with time zone, text) IS
+    'The rows of a table as they were at a time, or the one with this key (as text, or a JSON object for a key of several '
+    'columns): SELECT * FROM pghistory.as_of(NULL::users, ''2026-01-01''). With all transactions that had committed by '
+    'then, if the server keeps commit timestamps, otherwise with all that had begun. If what is kept cannot answer, it '
+    'says so.';
