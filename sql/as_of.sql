@@ -272,6 +272,7 @@ END
 $function$;
 
 -- The columns of a table as they were, as SQL expressions over an event e that holds the row, or over the row t of today.
+-- Without a time: as the event has them.
 CREATE OR REPLACE FUNCTION pghistory._past_columns(
     "table" regclass, event_table regclass, at timestamp with time zone, from_event boolean, later_event text)
  RETURNS text
@@ -296,18 +297,18 @@ BEGIN
          ORDER BY a.attnum
     LOOP
         value := format('e.%I::%s', this.column_name, this.type_text);
-        IF this.added_after IS NOT NULL
+        IF at IS NOT NULL AND this.added_after IS NOT NULL
            AND NOT pghistory._had_happened(event_table, this.added_after, this.added_xid, this.added_at, at)
         THEN
             value := format('NULL::%s', this.type_text);
         ELSIF NOT from_event THEN
             value := format('t.%I', this.attname);
         ELSE
-            IF this.missing_value IS NOT NULL THEN
+            IF at IS NOT NULL AND this.missing_value IS NOT NULL THEN
                 value := format('CASE WHEN e.pgh_id <= %s THEN %L::%s ELSE %s END',
                                 this.added_after, this.missing_value, this.type_text, value);
             END IF;
-            IF this.rewritten_after IS NOT NULL
+            IF at IS NOT NULL AND this.rewritten_after IS NOT NULL
                AND pghistory._had_happened(event_table, this.rewritten_after, this.rewritten_xid, this.rewritten_at, at)
             THEN
                 -- the row of today has it, if nothing happened to it since
@@ -393,6 +394,36 @@ AS $function$
               FROM pg_class AS e WHERE e.oid = event_table)
 $function$;
 
+-- The condition that an event is one of the source's, after it began to know all.
+CREATE OR REPLACE FUNCTION pghistory._recorded_text(source record, alias text)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (SELECT format('(%s.pgh_id > %s AND (%s))', alias, source.since_event,
+                  string_agg(format('%1$s.pgh_operation = %2$L AND %1$s.pgh_label = %3$L', alias, code, label), ' OR '))
+      FROM jsonb_each_text(source.labels) AS l(code, label));
+END
+$function$;
+
+-- The condition that it was written by backfill(), or by hand: which counts for rows to which nothing had happened.
+-- Before-images do without.
+CREATE OR REPLACE FUNCTION pghistory._snapshot_text(source record, alias text)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN CASE source.image WHEN 'after' THEN
+               format('(%1$s.pgh_id > %2$s AND %1$s.pgh_operation = ''S'' AND %1$s.pgh_label = ANY (%3$L::text[]))', alias,
+                      source.since_event, ARRAY(SELECT DISTINCT value FROM jsonb_each_text(source.labels)))
+           ELSE 'false' END;
+END
+$function$;
+
 -- The texts that queries over history are made of: {name}s in their templates.
 CREATE OR REPLACE FUNCTION pghistory._history_texts("table" regclass, source record, at timestamp with time zone)
  RETURNS jsonb
@@ -434,14 +465,8 @@ BEGIN
                                               pghistory._qualified('e', held)),
         't is k', pghistory._same_object_text(event_table, key, pghistory._qualified('t', key),
                                               pghistory._qualified('k', held)),
-        'recorded', format('(e.pgh_id > %s AND (%s))', source.since_event,
-                           (SELECT string_agg(format('e.pgh_operation = %L AND e.pgh_label = %L', code, label), ' OR ')
-                              FROM jsonb_each_text(source.labels) AS l(code, label))),
-        -- What backfill() wrote, or a hand, counts for rows to which nothing had happened.
-        'snapshot', CASE source.image WHEN 'after' THEN
-            format('(e.pgh_id > %s AND e.pgh_operation = ''S'' AND e.pgh_label = ANY (%L::text[]))', source.since_event,
-                   ARRAY(SELECT DISTINCT value FROM jsonb_each_text(source.labels)))
-            ELSE 'false' END,
+        'recorded', pghistory._recorded_text(source, 'e'),
+        'snapshot', pghistory._snapshot_text(source, 'e'),
         'past', format('(%s)', pghistory._happened_text(event_table, 'e', at)),
         'has moves', has_moves,
         'moved', is_moved,

@@ -97,7 +97,23 @@ BEGIN
 END
 $function$;
 
--- The pgh_id of an object's event before event e, as an SQL expression: it may have had its other key then.
+-- The key that an object had before event e, as SQL expressions: an update may have given it another.
+CREATE OR REPLACE FUNCTION pghistory._key_before_text(event_table regclass, obj_key name[])
+ RETURNS text[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN pghistory._has_moves(event_table, obj_key, 'U') THEN
+        ARRAY(SELECT format('CASE WHEN e.pgh_operation = ''U'' THEN COALESCE(e.%I, e.%I) ELSE e.%I END', k.other, k.held,
+                            k.held)
+                FROM unnest(pghistory._object_columns(obj_key), pghistory._other_key_columns(obj_key)) WITH ORDINALITY
+                         AS k(held, other, position)
+               ORDER BY k.position)
+        ELSE pghistory._qualified('e', pghistory._object_columns(obj_key)) END
+$function$;
+
+-- The pgh_id of an object's event before event e, among those that meet a condition over p, as an SQL expression.
 CREATE OR REPLACE FUNCTION pghistory._previous_event_text(event_table regclass, obj_key name[], wanted text)
  RETURNS text
  LANGUAGE plpgsql
@@ -105,21 +121,16 @@ CREATE OR REPLACE FUNCTION pghistory._previous_event_text(event_table regclass, 
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    held CONSTANT name[] := pghistory._object_columns(obj_key);
     others CONSTANT name[] := pghistory._other_key_columns(obj_key);
     relation CONSTANT text := pghistory._table_name(event_table);
-    key_before text[] := pghistory._qualified('e', held);
+    key_before CONSTANT text[] := pghistory._key_before_text(event_table, obj_key);
     previous text;
 BEGIN
-    IF pghistory._has_moves(event_table, obj_key, 'U') THEN
-        key_before := ARRAY(
-            SELECT format('CASE WHEN e.pgh_operation = ''U'' THEN COALESCE(e.%I, e.%I) ELSE e.%I END',
-                          k.other, k.held, k.held)
-              FROM unnest(held, others) WITH ORDINALITY AS k(held, other, position) ORDER BY k.position);
-    END IF;
     previous := format('(SELECT p.pgh_id FROM %s AS p WHERE %s AND p.pgh_id < e.pgh_id AND %s ORDER BY p.pgh_id DESC LIMIT 1)',
                        relation, wanted,
-                       pghistory._same_object_text(event_table, obj_key, pghistory._qualified('p', held), key_before));
+                       pghistory._same_object_text(event_table, obj_key,
+                                                   pghistory._qualified('p', pghistory._object_columns(obj_key)),
+                                                   key_before));
     IF pghistory._has_moves(event_table, obj_key, 'B') THEN
         previous := format(
             'GREATEST(%s, (SELECT p.pgh_id FROM %s AS p WHERE %s AND p.pgh_id < e.pgh_id AND p.pgh_operation = ''B'' '
@@ -182,7 +193,8 @@ AS $function$
     SELECT concat_ws(' AND ', 'true',
                CASE WHEN obj IS NULL THEN NULL
                     WHEN e.obj_key = '{}' THEN 'false'
-                    ELSE pghistory._event_identity_text(e.event_table, e.obj_key, obj, 'e') END,
+                    ELSE pghistory._event_identity_text(
+                             e.event_table, e.obj_key, pghistory._object_columns(e.obj_key), obj, 'e') END,
                'e.pgh_label = ' || quote_literal(label),
                CASE WHEN context_id IS NULL THEN NULL
                     WHEN e.context = 'none' THEN 'false'
@@ -285,7 +297,8 @@ BEGIN
     FOR this IN
         SELECT e.event_table,
                string_agg(format('format(''%%s'', e.%I)', m.column_name), ', ' ORDER BY c.position) AS list,
-               pghistory._event_identity_text(e.event_table, e.obj_key, obj, 'e') AS wanted
+               pghistory._event_identity_text(
+                             e.event_table, e.obj_key, pghistory._object_columns(e.obj_key), obj, 'e') AS wanted
           FROM pghistory.event_table AS e
                JOIN pghistory.event_column AS m ON m.event_table = e.event_table
                JOIN unnest(columns) WITH ORDINALITY AS c(field, position) ON c.field = m.table_column_name

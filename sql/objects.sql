@@ -42,9 +42,9 @@ AS $function$
       FROM jsonb_each_text(identity) AS i JOIN pghistory._columns("table") AS c ON c.name = i.key
 $function$;
 
--- The same for an event: the condition that it, called by the alias, is about the object.
+-- The same for an event: the condition that these columns of it, called by the alias, name the object.
 CREATE OR REPLACE FUNCTION pghistory._event_identity_text(
-    event_table regclass, obj_key name[], obj text, alias text)
+    event_table regclass, obj_key name[], columns name[], obj text, alias text)
  RETURNS text
  LANGUAGE sql
  STABLE
@@ -54,8 +54,7 @@ AS $function$
                              format_type((pghistory._base_type(a.atttypid, -1)).type_id, -1)),
                       ' AND ' ORDER BY k.position)
       FROM jsonb_each_text(pghistory._object_identity(obj_key, obj)) AS i
-           JOIN unnest(obj_key, pghistory._object_columns(obj_key)) WITH ORDINALITY AS k(field, held, position)
-             ON k.field = i.key
+           JOIN unnest(obj_key, columns) WITH ORDINALITY AS k(field, held, position) ON k.field = i.key
            JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.held
 $function$;
 

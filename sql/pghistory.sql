@@ -29,6 +29,7 @@
 -- looking and going back
 \ir events.sql
 \ir as_of.sql
+\ir versions.sql
 
 -- upkeep
 \ir upkeep.sql

@@ -118,8 +118,8 @@ GRANT EXECUTE ON FUNCTION  -- create_event.sql
 
 GRANT EXECUTE ON FUNCTION  -- events.sql
     pghistory._data_text, pghistory._previous_value_text, pghistory._diff_text, pghistory._has_moves,
-    pghistory._previous_event_text, pghistory._events_query, pghistory._events_condition, pghistory._run_events,
-    pghistory._values_of_object, pghistory._referring_condition
+    pghistory._key_before_text, pghistory._previous_event_text, pghistory._events_query,
+    pghistory._events_condition, pghistory._run_events, pghistory._values_of_object, pghistory._referring_condition
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- as_of.sql
@@ -127,8 +127,13 @@ GRANT EXECUTE ON FUNCTION  -- as_of.sql
     pghistory._history_sources, pghistory._check_history_is_kept, pghistory._history_source,
     pghistory._refuse_to_guess, pghistory._refuse_vanished, pghistory._refuse_to_guess_value,
     pghistory._past_columns, pghistory._row_columns, pghistory._check_unique_key, pghistory._has_many_events,
-    pghistory._history_texts, pghistory._keys_text, pghistory._known_keys_template,
-    pghistory._after_images_template, pghistory._before_images_template, pghistory._as_of_query
+    pghistory._recorded_text, pghistory._snapshot_text, pghistory._history_texts, pghistory._keys_text,
+    pghistory._known_keys_template, pghistory._after_images_template, pghistory._before_images_template,
+    pghistory._as_of_query
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- versions.sql
+    pghistory._after_versions_template, pghistory._before_versions_template
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- upkeep.sql
