@@ -767,9 +767,9 @@ AS $function$
       FROM jsonb_each_text(identity) AS i JOIN pghistory._columns("table") AS c ON c.name = i.key
 $function$;
 
--- The same for an event: the condition that it, called by the alias, is about the object.
+-- The same for an event: the condition that these columns of it, called by the alias, name the object.
 CREATE FUNCTION pghistory._event_identity_text(
-    event_table regclass, obj_key name[], obj text, alias text)
+    event_table regclass, obj_key name[], columns name[], obj text, alias text)
  RETURNS text
  LANGUAGE sql
  STABLE
@@ -779,8 +779,7 @@ AS $function$
                              format_type((pghistory._base_type(a.atttypid, -1)).type_id, -1)),
                       ' AND ' ORDER BY k.position)
       FROM jsonb_each_text(pghistory._object_identity(obj_key, obj)) AS i
-           JOIN unnest(obj_key, pghistory._object_columns(obj_key)) WITH ORDINALITY AS k(field, held, position)
-             ON k.field = i.key
+           JOIN unnest(obj_key, columns) WITH ORDINALITY AS k(field, held, position) ON k.field = i.key
            JOIN pg_attribute AS a ON a.attrelid = event_table AND a.attname = k.held
 $function$;
 
@@ -5042,7 +5041,23 @@ BEGIN
 END
 $function$;
 
--- The pgh_id of an object's event before event e, as an SQL expression: it may have had its other key then.
+-- The key that an object had before event e, as SQL expressions: an update may have given it another.
+CREATE FUNCTION pghistory._key_before_text(event_table regclass, obj_key name[])
+ RETURNS text[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN pghistory._has_moves(event_table, obj_key, 'U') THEN
+        ARRAY(SELECT format('CASE WHEN e.pgh_operation = ''U'' THEN COALESCE(e.%I, e.%I) ELSE e.%I END', k.other, k.held,
+                            k.held)
+                FROM unnest(pghistory._object_columns(obj_key), pghistory._other_key_columns(obj_key)) WITH ORDINALITY
+                         AS k(held, other, position)
+               ORDER BY k.position)
+        ELSE pghistory._qualified('e', pghistory._object_columns(obj_key)) END
+$function$;
+
+-- The pgh_id of an object's event before event e, among those that meet a condition over p, as an SQL expression.
 CREATE FUNCTION pghistory._previous_event_text(event_table regclass, obj_key name[], wanted text)
  RETURNS text
  LANGUAGE plpgsql
@@ -5050,21 +5065,16 @@ CREATE FUNCTION pghistory._previous_event_text(event_table regclass, obj_key nam
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    held CONSTANT name[] := pghistory._object_columns(obj_key);
     others CONSTANT name[] := pghistory._other_key_columns(obj_key);
     relation CONSTANT text := pghistory._table_name(event_table);
-    key_before text[] := pghistory._qualified('e', held);
+    key_before CONSTANT text[] := pghistory._key_before_text(event_table, obj_key);
     previous text;
 BEGIN
-    IF pghistory._has_moves(event_table, obj_key, 'U') THEN
-        key_before := ARRAY(
-            SELECT format('CASE WHEN e.pgh_operation = ''U'' THEN COALESCE(e.%I, e.%I) ELSE e.%I END',
-                          k.other, k.held, k.held)
-              FROM unnest(held, others) WITH ORDINALITY AS k(held, other, position) ORDER BY k.position);
-    END IF;
     previous := format('(SELECT p.pgh_id FROM %s AS p WHERE %s AND p.pgh_id < e.pgh_id AND %s ORDER BY p.pgh_id DESC LIMIT 1)',
                        relation, wanted,
-                       pghistory._same_object_text(event_table, obj_key, pghistory._qualified('p', held), key_before));
+                       pghistory._same_object_text(event_table, obj_key,
+                                                   pghistory._qualified('p', pghistory._object_columns(obj_key)),
+                                                   key_before));
     IF pghistory._has_moves(event_table, obj_key, 'B') THEN
         previous := format(
             'GREATEST(%s, (SELECT p.pgh_id FROM %s AS p WHERE %s AND p.pgh_id < e.pgh_id AND p.pgh_operation = ''B'' '
@@ -5127,7 +5137,8 @@ AS $function$
     SELECT concat_ws(' AND ', 'true',
                CASE WHEN obj IS NULL THEN NULL
                     WHEN e.obj_key = '{}' THEN 'false'
-                    ELSE pghistory._event_identity_text(e.event_table, e.obj_key, obj, 'e') END,
+                    ELSE pghistory._event_identity_text(
+                             e.event_table, e.obj_key, pghistory._object_columns(e.obj_key), obj, 'e') END,
                'e.pgh_label = ' || quote_literal(label),
                CASE WHEN context_id IS NULL THEN NULL
                     WHEN e.context = 'none' THEN 'false'
@@ -5230,7 +5241,8 @@ BEGIN
     FOR this IN
         SELECT e.event_table,
                string_agg(format('format(''%%s'', e.%I)', m.column_name), ', ' ORDER BY c.position) AS list,
-               pghistory._event_identity_text(e.event_table, e.obj_key, obj, 'e') AS wanted
+               pghistory._event_identity_text(
+                             e.event_table, e.obj_key, pghistory._object_columns(e.obj_key), obj, 'e') AS wanted
           FROM pghistory.event_table AS e
                JOIN pghistory.event_column AS m ON m.event_table = e.event_table
                JOIN unnest(columns) WITH ORDINALITY AS c(field, position) ON c.field = m.table_column_name
@@ -5634,6 +5646,7 @@ END
 $function$;
 
 -- The columns of a table as they were, as SQL expressions over an event e that holds the row, or over the row t of today.
+-- Without a time: as the event has them.
 CREATE FUNCTION pghistory._past_columns(
     "table" regclass, event_table regclass, at timestamp with time zone, from_event boolean, later_event text)
  RETURNS text
@@ -5658,18 +5671,18 @@ BEGIN
          ORDER BY a.attnum
     LOOP
         value := format('e.%I::%s', this.column_name, this.type_text);
-        IF this.added_after IS NOT NULL
+        IF at IS NOT NULL AND this.added_after IS NOT NULL
            AND NOT pghistory._had_happened(event_table, this.added_after, this.added_xid, this.added_at, at)
         THEN
             value := format('NULL::%s', this.type_text);
         ELSIF NOT from_event THEN
             value := format('t.%I', this.attname);
         ELSE
-            IF this.missing_value IS NOT NULL THEN
+            IF at IS NOT NULL AND this.missing_value IS NOT NULL THEN
                 value := format('CASE WHEN e.pgh_id <= %s THEN %L::%s ELSE %s END',
                                 this.added_after, this.missing_value, this.type_text, value);
             END IF;
-            IF this.rewritten_after IS NOT NULL
+            IF at IS NOT NULL AND this.rewritten_after IS NOT NULL
                AND pghistory._had_happened(event_table, this.rewritten_after, this.rewritten_xid, this.rewritten_at, at)
             THEN
                 -- the row of today has it, if nothing happened to it since
@@ -5755,6 +5768,36 @@ AS $function$
               FROM pg_class AS e WHERE e.oid = event_table)
 $function$;
 
+-- The condition that an event is one of the source's, after it began to know all.
+CREATE FUNCTION pghistory._recorded_text(source record, alias text)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (SELECT format('(%s.pgh_id > %s AND (%s))', alias, source.since_event,
+                  string_agg(format('%1$s.pgh_operation = %2$L AND %1$s.pgh_label = %3$L', alias, code, label), ' OR '))
+      FROM jsonb_each_text(source.labels) AS l(code, label));
+END
+$function$;
+
+-- The condition that it was written by backfill(), or by hand: which counts for rows to which nothing had happened.
+-- Before-images do without.
+CREATE FUNCTION pghistory._snapshot_text(source record, alias text)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN CASE source.image WHEN 'after' THEN
+               format('(%1$s.pgh_id > %2$s AND %1$s.pgh_operation = ''S'' AND %1$s.pgh_label = ANY (%3$L::text[]))', alias,
+                      source.since_event, ARRAY(SELECT DISTINCT value FROM jsonb_each_text(source.labels)))
+           ELSE 'false' END;
+END
+$function$;
+
 -- The texts that queries over history are made of: {name}s in their templates.
 CREATE FUNCTION pghistory._history_texts("table" regclass, source record, at timestamp with time zone)
  RETURNS jsonb
@@ -5796,14 +5839,8 @@ BEGIN
                                               pghistory._qualified('e', held)),
         't is k', pghistory._same_object_text(event_table, key, pghistory._qualified('t', key),
                                               pghistory._qualified('k', held)),
-        'recorded', format('(e.pgh_id > %s AND (%s))', source.since_event,
-                           (SELECT string_agg(format('e.pgh_operation = %L AND e.pgh_label = %L', code, label), ' OR ')
-                              FROM jsonb_each_text(source.labels) AS l(code, label))),
-        -- What backfill() wrote, or a hand, counts for rows to which nothing had happened.
-        'snapshot', CASE source.image WHEN 'after' THEN
-            format('(e.pgh_id > %s AND e.pgh_operation = ''S'' AND e.pgh_label = ANY (%L::text[]))', source.since_event,
-                   ARRAY(SELECT DISTINCT value FROM jsonb_each_text(source.labels)))
-            ELSE 'false' END,
+        'recorded', pghistory._recorded_text(source, 'e'),
+        'snapshot', pghistory._snapshot_text(source, 'e'),
         'past', format('(%s)', pghistory._happened_text(event_table, 'e', at)),
         'has moves', has_moves,
         'moved', is_moved,
@@ -6079,6 +6116,281 @@ COMMENT ON FUNCTION pghistory.as_of(anyelement, timestamp with time zone, text) 
     'columns): SELECT * FROM pghistory.as_of(NULL::users, ''2026-01-01''). With all transactions that had committed by '
     'then, if the server keeps commit timestamps, otherwise with all that had begun. If what is kept cannot answer, it '
     'says so.';
+-- One object through time: from its last event back, also under keys that it had before.
+
+-- The template of the query over after-images: a version is what an event made of the object, until the next event or until
+-- it left the key.
+CREATE FUNCTION pghistory._after_versions_template()
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT $sql$
+WITH RECURSIVE line AS (
+    SELECT e.* FROM {events} AS e
+     WHERE e.pgh_id = COALESCE((SELECT e.pgh_id FROM {events} AS e WHERE {e is wanted} AND {recorded}
+                                 ORDER BY e.pgh_id DESC LIMIT 1),
+                               (SELECT min(e.pgh_id) FROM {events} AS e WHERE {e is wanted} AND {snapshot}))
+    UNION ALL
+    SELECT p.*
+      FROM line AS e
+           CROSS JOIN LATERAL (
+               SELECT p.* FROM {events} AS p
+                WHERE p.pgh_id = COALESCE({previous}, (SELECT min(s.pgh_id) FROM {events} AS s
+                                                        WHERE {s is e} AND {snapshot s} AND s.pgh_id < e.pgh_id))
+               OFFSET 0) AS p
+     WHERE e.pgh_operation <> 'S'
+), dated AS (
+    SELECT e.*, {time} AS began, lag(e.pgh_id) OVER w IS NULL AS is_first,
+           min({time}) OVER (w ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING) AS next_began,
+           lead(e.pgh_id) OVER w AS next_id
+      FROM line AS e
+    WINDOW w AS (ORDER BY e.pgh_id)
+)
+SELECT CASE WHEN v.began < v.ended OR v.ended IS NULL THEN tstzrange(v.began, v.ended) ELSE 'empty' END,
+       CASE WHEN NOT v.is_found THEN v.pgh_label END, CASE WHEN NOT v.is_found THEN v.pgh_context_id END, v.version
+  FROM (
+    SELECT e.pgh_id, e.pgh_label, {context_id} AS pgh_context_id, past.version,
+           f.is_found,
+           CASE WHEN e.is_first AND e.pgh_operation IN ('S', 'D', 'T') THEN {since} ELSE e.began END AS began,
+           CASE WHEN f.is_found THEN e.began
+                ELSE LEAST(e.next_began, (SELECT min({time of m}) FROM {events} AS m
+                                           WHERE {m left e} AND m.pgh_id > e.pgh_id
+                                             AND m.pgh_id < COALESCE(e.next_id, 9223372036854775807))) END AS ended
+      FROM dated AS e
+           CROSS JOIN LATERAL (SELECT e.pgh_operation IN ('D', 'T') AS is_found) AS f
+           CROSS JOIN LATERAL (SELECT ROW({row columns})::{row type} FROM (SELECT {past columns}) AS past)
+               AS past(version)
+     WHERE e.pgh_operation IN ('I', 'U') OR e.is_first
+    UNION ALL
+    SELECT 0, NULL, NULL, ROW({row columns})::{row type}, false, {since}, NULL
+      FROM (SELECT {present columns} FROM {rows} AS t WHERE {t is wanted} AND NOT EXISTS (SELECT FROM line)) AS past
+    ) AS v
+ ORDER BY v.pgh_id$sql$
+$function$;
+
+-- The template of the query over before-images: a version is what the next event found, or the row of today.
+CREATE FUNCTION pghistory._before_versions_template()
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT $sql$
+WITH RECURSIVE line AS (
+    SELECT e.* FROM {events} AS e
+     WHERE e.pgh_id = (SELECT e.pgh_id FROM {events} AS e WHERE ({e is wanted} OR {e came to wanted}) AND {recorded}
+                        ORDER BY e.pgh_id DESC LIMIT 1)
+    UNION ALL
+    SELECT p.*
+      FROM line AS e CROSS JOIN LATERAL (SELECT p.* FROM {events} AS p WHERE p.pgh_id = {previous} OFFSET 0) AS p
+), dated AS (
+    SELECT e.*, {context_id} AS context_id, {time} AS ended,
+           max({time}) OVER (w ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS began
+      FROM line AS e
+    WINDOW w AS (ORDER BY e.pgh_id)
+)
+SELECT CASE WHEN v.began < v.ended OR v.ended IS NULL THEN tstzrange(v.began, v.ended) ELSE 'empty' END,
+       v.label, v.context_id, v.version
+  FROM (
+    SELECT e.pgh_id, lag(e.pgh_label) OVER w AS label, lag(e.context_id) OVER w AS context_id,
+           e.pgh_operation <> 'I' AS is_found, past.version,
+           COALESCE(e.began, {since}) AS began, e.ended
+      FROM dated AS e CROSS JOIN LATERAL (SELECT ROW({row columns})::{row type} FROM (SELECT {past columns}) AS past)
+               AS past(version)
+    WINDOW w AS (ORDER BY e.pgh_id)
+    UNION ALL
+    SELECT 9223372036854775807, l.pgh_label, l.context_id, true, past.version, COALESCE(l.ended, {since}), NULL
+      FROM (SELECT ROW({row columns})::{row type} AS version
+              FROM (SELECT {present columns} FROM {rows} AS t WHERE {t is wanted}) AS past) AS past
+           LEFT JOIN (SELECT * FROM dated ORDER BY pgh_id DESC LIMIT 1) AS l ON true
+    ) AS v
+ WHERE v.is_found
+ ORDER BY v.pgh_id$sql$
+$function$;
+
+CREATE FUNCTION pghistory.versions(rowtype anyelement, obj text)
+ RETURNS TABLE(valid tstzrange, label text, context_id uuid, version anyelement)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+ SET "DateStyle" TO 'ISO'
+AS $function$
+DECLARE
+    "table" CONSTANT regclass := pghistory._table_of_type(pg_typeof(rowtype));
+    source record;
+    registered record;
+    others name[];
+    texts jsonb;
+    held name[];
+    moves boolean;
+BEGIN
+    PERFORM pghistory._check_not_null('obj', obj IS NULL);
+    PERFORM pghistory._check_history_is_kept("table");
+    SELECT * INTO source FROM pghistory._history_sources("table") AS s
+     WHERE s.missing IS NULL ORDER BY s.since, s.image LIMIT 1;
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = source.event_table;
+    PERFORM pghistory._check_unique_key("table", registered.obj_key);
+    texts := pghistory._history_texts("table", source, NULL);
+    moves := (texts -> 'has moves')::boolean;
+    others := pghistory._other_key_columns(registered.obj_key);
+    held := pghistory._object_columns(registered.obj_key);
+    texts := texts || jsonb_build_object(
+        'e is wanted', pghistory._event_identity_text(source.event_table, registered.obj_key, held, obj, 'e'),
+        'e came to wanted', CASE WHEN moves THEN
+            pghistory._event_identity_text(source.event_table, registered.obj_key, others, obj, 'e') ELSE 'false' END,
+        't is wanted', pghistory._identity_text("table", pghistory._object_identity(registered.obj_key, obj)),
+        'previous', pghistory._previous_event_text(source.event_table, registered.obj_key,
+                                                   pghistory._recorded_text(source, 'p')),
+        's is e', pghistory._same_object_text(source.event_table, registered.obj_key, pghistory._qualified('s', held),
+                                              pghistory._key_before_text(source.event_table, registered.obj_key)),
+        'snapshot s', pghistory._snapshot_text(source, 's'),
+        'm left e', CASE WHEN moves THEN
+            concat(pghistory._recorded_text(source, 'm'), ' AND ',
+                   pghistory._same_object_text(source.event_table, registered.obj_key,
+                                               pghistory._qualified('m', others), pghistory._qualified('e', held)))
+            ELSE 'false' END,
+        'time', pghistory._time_text(source.event_table, 'e'),
+        'time of m', pghistory._time_text(source.event_table, 'm'),
+        'context_id', CASE WHEN registered.context = 'none' THEN 'NULL::uuid' ELSE 'e.pgh_context_id' END,
+        'since', quote_literal(source.since) || '::timestamptz',
+        'row columns', pghistory._row_columns("table"),
+        'row type', pghistory._table_name("table"));
+    RETURN QUERY EXECUTE pghistory._rendered(
+        CASE source.image WHEN 'after' THEN pghistory._after_versions_template()
+                          ELSE pghistory._before_versions_template() END, texts);
+END
+$function$;
+COMMENT ON FUNCTION pghistory.versions(anyelement, text) IS
+    'Every version of the object that has this key (as text, or a JSON object for a key of several columns), or had it '
+    'last, oldest first, also under keys that it had before: when it was valid, the label and the context of the event '
+    'that made it, and the row: SELECT valid, (version).* FROM pghistory.versions(NULL::users, ''42'').';
+-- First events for rows that were there before they were tracked.
+
+-- The tracker whose label backfilled events get when none is named: one that knows the table at any time, or else the first
+-- that knows of inserts, or of anything.
+CREATE FUNCTION pghistory._backfill_label("table" regclass)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT t.label
+      FROM pghistory.tracker AS t JOIN pghistory.event_table AS e USING (event_table)
+     WHERE t."table" = _backfill_label."table"
+     ORDER BY EXISTS (SELECT FROM pghistory._history_sources(_backfill_label."table") AS s
+                       WHERE s.missing IS NULL AND s.labels ->> 'I' = t.label) DESC,
+              e.obj_key <> '{}' DESC,
+              t.kind IN ('history', 'snapshot', 'after_insert_or_update', 'after_insert') DESC,
+              t.ordinal
+     LIMIT 1
+$function$;
+
+-- Writes the events of one stretch of a table's storage, or of all of it, and says how many. The rows are locked against
+-- being changed before it is seen, in a snapshot of its own, which of them still have no event.
+CREATE FUNCTION pghistory._backfill_pages(
+    relation regclass, event_table regclass, label text, event_columns text[], expressions text[], pages int8range)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    obj_key CONSTANT name[] := (SELECT e.obj_key FROM pghistory.event_table AS e
+                                 WHERE e.event_table = _backfill_pages.event_table);
+    has_no_event CONSTANT text := format(
+        'NOT EXISTS (SELECT FROM %s AS e WHERE %s AND e.pgh_label = %L)', pghistory._table_name(event_table),
+        pghistory._same_object_text(event_table, obj_key,
+                                    pghistory._qualified('e', pghistory._object_columns(obj_key)),
+                                    pghistory._qualified('t', obj_key)),
+        label);
+    is_foreign CONSTANT boolean := (SELECT relkind = 'f' FROM pg_class WHERE oid = relation);
+    these tid[];
+    written bigint;
+BEGIN
+    IF NOT is_foreign THEN
+        EXECUTE format('SELECT array_agg(s.ctid) FROM (SELECT t.ctid FROM ONLY %s AS t '
+                       'WHERE t.ctid >= $1 AND t.ctid < $2 AND %s FOR SHARE OF t) AS s',
+                       pghistory._table_name(relation), has_no_event)
+           INTO these
+          USING format('(%s,0)', lower(pages))::tid, format('(%s,0)', LEAST(upper(pages), 4294967295))::tid;
+    END IF;
+    EXECUTE format('%s WHERE %s AND %s',
+                   pghistory._insert_text(event_table, event_columns, expressions,
+                                          format('FROM ONLY %s AS t', pghistory._table_name(relation)), 0),
+                   CASE WHEN is_foreign THEN 'true' ELSE 't.ctid = ANY ($1)' END, has_no_event)
+      USING these;
+    GET DIAGNOSTICS written = ROW_COUNT;
+    RETURN written;
+END
+$function$;
+
+CREATE FUNCTION pghistory.backfill(
+    "table" regclass, label text DEFAULT NULL, pages int8range DEFAULT NULL)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+DECLARE
+    pages_at_once CONSTANT bigint := 1000;
+    tracked regclass;
+    tracker record;
+    event record;
+    this record;
+    stretch bigint;
+    written bigint := 0;
+BEGIN
+    PERFORM pghistory._check_not_null('"table"', "table" IS NULL);
+    PERFORM pghistory._check_owner("table");
+    label := COALESCE(label, pghistory._backfill_label("table"),
+                      pghistory._backfill_label(pghistory._partition_root("table")));
+    IF label IS NULL THEN
+        RAISE EXCEPTION 'table % is not tracked', pghistory._table_name("table")
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Call pghistory.track() first.';
+    END IF;
+    tracked := pghistory._table_with_label("table", label);
+    SELECT t.event_table, e.obj_key, pghistory._tracked_fields(tracked, t.fields, t.exclude) AS fields INTO tracker
+      FROM pghistory.tracker AS t JOIN pghistory.event_table AS e USING (event_table)
+     WHERE t."table" = tracked AND t.label = backfill.label;
+    IF tracker.obj_key = '{}' THEN
+        RAISE EXCEPTION 'events of table % do not name their object', pghistory._table_name(tracked)
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Which rows have an event cannot be told: give the table a primary key, or track() an obj_key.';
+    ELSIF pages IS NOT NULL AND (SELECT relkind <> 'r' FROM pg_class WHERE oid = "table") THEN
+        RAISE EXCEPTION 'table % has no pages of its own', pghistory._table_name("table")
+            USING ERRCODE = 'wrong_object_type',
+                  HINT = 'Name one of its partitions, or leave out pages.';
+    END IF;
+    -- These are events by hand: their context is written down with a permit.
+    INSERT INTO pghistory._request VALUES ('permit event', tracked, NULL, jsonb_build_object('label', label));
+    PERFORM pghistory._use_permit(pghistory._table_name(tracker.event_table), label);
+    event := pghistory._event_text(tracker.event_table, quote_literal(label), 'by hand', 't', 'S', tracker.fields,
+                                   'statement');
+    FOR this IN
+        SELECT p.relation, CASE WHEN c.relkind = 'f' THEN 1 ELSE pg_relation_size(p.relation)
+                                                                / current_setting('block_size')::bigint END AS size
+          FROM pghistory._partition_tree("table") AS p JOIN pg_class AS c ON c.oid = p.relation
+         WHERE p.is_leaf ORDER BY p.relation::oid
+    LOOP
+        FOR stretch IN SELECT generate_series(COALESCE(lower(pages), 0),
+                                              LEAST(upper(pages), this.size) - 1,
+                                              CASE WHEN this.size = 1 THEN 1 ELSE pages_at_once END)
+        LOOP
+            written := written + pghistory._backfill_pages(
+                this.relation, tracker.event_table, label, event.columns, event.expressions,
+                int8range(stretch, LEAST(stretch + pages_at_once, upper(pages))));
+        END LOOP;
+    END LOOP;
+    RETURN written;
+END
+$function$;
+COMMENT ON FUNCTION pghistory.backfill(regclass, text, int8range) IS
+    'Writes an event (operation S) for each row of a tracked table that has none with that label yet, and returns how many; '
+    'by default with the label of the tracker that knows the table at any time. It can be called again, and while others '
+    'write. With pages, only for rows stored in these pages of the table, or of a partition of it: for batches that commit.';
 
 -- upkeep
 -- Upkeep: finding what is wrong, and repairing it.
@@ -6941,8 +7253,8 @@ GRANT EXECUTE ON FUNCTION  -- create_event.sql
 
 GRANT EXECUTE ON FUNCTION  -- events.sql
     pghistory._data_text, pghistory._previous_value_text, pghistory._diff_text, pghistory._has_moves,
-    pghistory._previous_event_text, pghistory._events_query, pghistory._events_condition, pghistory._run_events,
-    pghistory._values_of_object, pghistory._referring_condition
+    pghistory._key_before_text, pghistory._previous_event_text, pghistory._events_query,
+    pghistory._events_condition, pghistory._run_events, pghistory._values_of_object, pghistory._referring_condition
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- as_of.sql
@@ -6950,8 +7262,17 @@ GRANT EXECUTE ON FUNCTION  -- as_of.sql
     pghistory._history_sources, pghistory._check_history_is_kept, pghistory._history_source,
     pghistory._refuse_to_guess, pghistory._refuse_vanished, pghistory._refuse_to_guess_value,
     pghistory._past_columns, pghistory._row_columns, pghistory._check_unique_key, pghistory._has_many_events,
-    pghistory._history_texts, pghistory._keys_text, pghistory._known_keys_template,
-    pghistory._after_images_template, pghistory._before_images_template, pghistory._as_of_query
+    pghistory._recorded_text, pghistory._snapshot_text, pghistory._history_texts, pghistory._keys_text,
+    pghistory._known_keys_template, pghistory._after_images_template, pghistory._before_images_template,
+    pghistory._as_of_query
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- versions.sql
+    pghistory._after_versions_template, pghistory._before_versions_template
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- backfill.sql
+    pghistory._backfill_label, pghistory._backfill_pages
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- upkeep.sql

@@ -30,6 +30,7 @@
 \ir events.sql
 \ir as_of.sql
 \ir versions.sql
+\ir backfill.sql
 
 -- upkeep
 \ir upkeep.sql
