@@ -31,6 +31,7 @@
 \ir as_of.sql
 \ir versions.sql
 \ir backfill.sql
+\ir revert.sql
 
 -- upkeep
 \ir upkeep.sql

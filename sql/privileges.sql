@@ -140,6 +140,10 @@ GRANT EXECUTE ON FUNCTION  -- backfill.sql
     pghistory._backfill_label, pghistory._backfill_pages
     TO PUBLIC;
 
+GRANT EXECUTE ON FUNCTION  -- revert.sql
+    pghistory._writable_columns, pghistory._rows_text, pghistory._key_of_today
+    TO PUBLIC;
+
 GRANT EXECUTE ON FUNCTION  -- upkeep.sql
     pghistory._own_tracked_tables, pghistory._repair_table, pghistory._repair_tables,
     pghistory._event_table_problems, pghistory._function_problem, pghistory._table_problems
