@@ -32,6 +32,7 @@
 \ir versions.sql
 \ir backfill.sql
 \ir revert.sql
+\ir undo.sql
 
 -- upkeep
 \ir upkeep.sql

@@ -144,6 +144,13 @@ GRANT EXECUTE ON FUNCTION  -- revert.sql
     pghistory._writable_columns, pghistory._rows_text, pghistory._key_of_today
     TO PUBLIC;
 
+GRANT EXECUTE ON FUNCTION  -- undo.sql
+    pghistory._undoable_tables, pghistory._undo_condition, pghistory._undo_changes_text, pghistory._undo_texts,
+    pghistory._undo_steps, pghistory._depth, pghistory._undo_plan, pghistory._shown_plan, pghistory._is_there,
+    pghistory._is_referred_to, pghistory._undo_statement, pghistory._lock_for_undo, pghistory._refuse_undo,
+    pghistory._take_step, pghistory._undo, pghistory._undo_in_context
+    TO PUBLIC;
+
 GRANT EXECUTE ON FUNCTION  -- upkeep.sql
     pghistory._own_tracked_tables, pghistory._repair_table, pghistory._repair_tables,
     pghistory._event_table_problems, pghistory._function_problem, pghistory._table_problems
