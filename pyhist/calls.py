@@ -10,20 +10,34 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from types import MappingProxyType
 from typing import Any, Generic, TypeAlias, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
+from psycopg.rows import RowFactory, RowMaker, TupleRow, tuple_row
+
+from pyhist import exact_json
 from pyhist.context import as_json
-from pyhist.models import Change, Condition, CurrentContext, Problem, Tracker, TrackerStatus
+from pyhist.models import (
+    Change,
+    Condition,
+    CurrentContext,
+    Problem,
+    RecordedEvent,
+    Tracker,
+    TrackerStatus,
+    UndoStep,
+)
 
 T = TypeVar("T")
 Rows: TypeAlias = "list[tuple[Any, ...]]"
 Metadata: TypeAlias = Mapping[str, Any]
+Moment: TypeAlias = date | str  # a datetime is a date, too
 
 NOTHING: Metadata = MappingProxyType({})
 UNGIVEN: Any = object()
+BATCH = 500  # rows that a stream asks for at once
 
 
 @dataclass(frozen=True)
@@ -34,17 +48,69 @@ class Call(Generic[T]):
         sql: with a `%s` for each argument.
         arguments: text, numbers, lists and the like; never anything that needs an adapter of its own.
         result: makes the result of the rows.
+        row_factory: makes the rows, as psycopg's row factories do.
+        has_rows: whether the statement is one that gives rows, be it none.
     """
 
     sql: str
     arguments: tuple[Any, ...]
     result: Callable[[Rows], T]
+    row_factory: RowFactory[TupleRow] = tuple_row
+    has_rows: bool = True
 
     def __iter__(self) -> Generator[Call[Any], Rows, T]:
         return self.result((yield self))
 
 
 Flow: TypeAlias = "Call[T] | Generator[Call[Any], Rows, T]"
+
+
+@dataclass(frozen=True)
+class Stream(Generic[T]):
+    """A query whose rows are asked for in batches, and how each of them becomes an item.
+
+    The server keeps the rest in a cursor. It is one WITH HOLD: in autocommit, what the program does between
+    two items must stay what it is, and not become part of a transaction that was opened behind its back; in a
+    transaction, the program may commit between two items.
+
+    Attributes:
+        query: with a `%s` for each argument.
+        arguments: as those of a `Call`.
+        item: makes an item of a row.
+        row_factory: makes the rows, as psycopg's row factories do.
+    """
+
+    query: str
+    arguments: tuple[Any, ...]
+    item: Callable[[tuple[Any, ...]], T]
+    row_factory: RowFactory[TupleRow] = tuple_row
+
+    def calls(self) -> tuple[Call[None], Call[list[T]], Call[None]]:
+        """What begins, goes on with and ends one iteration: the second, until it gives less than `BATCH`.
+
+        The last does not fail, and so ends no transaction, if the cursor is gone.
+        """
+        name = f"pyhist_{uuid4().hex}"
+        declare = f"DECLARE {name} NO SCROLL CURSOR WITH HOLD FOR {self.query}"
+        close = f"""DO $$
+                    DECLARE
+                        this refcursor := '{name}';
+                    BEGIN
+                        CLOSE this;
+                    EXCEPTION WHEN invalid_cursor_name THEN
+                        NULL;
+                    END
+                    $$"""
+        return (
+            Call(declare, self.arguments, lambda _: None, has_rows=False),
+            Call(
+                f"FETCH FORWARD {BATCH} FROM {name}",
+                (),
+                lambda rows: [self.item(row) for row in rows],
+                self.row_factory,
+            ),
+            Call(close, (), lambda _: None, has_rows=False),
+        )
 
 
 def track(
@@ -189,7 +255,7 @@ def create_event(table: Any, obj: Any = UNGIVEN, label: str = UNGIVEN) -> Call[i
         if label is UNGIVEN:
             raise TypeError("create_event() needs a label")
         return Call("SELECT pghistory.create_event(%s, %s::text)", (row, label), _value)
-    return _scalar("create_event", table=table, obj=_as_key(obj), label=label)
+    return _scalar("create_event", table=table, obj=as_key(obj), label=label)
 
 
 def change(change: Change, /, *fields: str) -> Call[str]:
@@ -248,6 +314,145 @@ def capture(*keys: str) -> Call[None]:
     return _procedure("capture", keys=keys)
 
 
+def events(
+    table: str | None = None,
+    obj: Any = None,
+    label: str | None = None,
+    context_id: UUID | str | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    max_rows: int | None = None,
+) -> Stream[RecordedEvent]:
+    """What happened, newest first: `for event in events(conn, "users", 1)`. Mirrors `pghistory.events`.
+
+    The result is an iterator (`async for event in pyhist.aio.events(...)`) that asks for events in batches:
+    a history of any size needs little memory here. The question is put when the iteration begins, and
+    answered as of then. The server keeps the answer in a cursor, which ends with the iterator: when it is
+    exhausted, closed (`close()`, `aclose()`) or gone. Between two events the connection can be used for
+    anything, commits included; a rollback of the transaction that the iteration began in ends it with an
+    error. In autocommit the cursor is the session's: behind a pooler that shares sessions among transactions,
+    iterate in a transaction.
+
+    Args:
+        table: a tracked table's name, as SQL would write it; None for all that the role may read.
+        obj: the key of an object; a mapping from columns to values for a key of several columns.
+        label: only events of this name.
+        context_id: only events of this context.
+        since: only events of transactions that began then or later; text as PostgreSQL reads it.
+        until: only events of transactions that began before.
+        max_rows: how many events to give at most, the newest.
+
+    Raises:
+        HistoryError: the server refuses; raised when the iteration begins.
+    """
+    return _events(
+        "events",
+        table=table,
+        obj=obj,
+        label=label,
+        context_id=context_id,
+        since=since,
+        until=until,
+        max_rows=max_rows,
+    )
+
+
+def references(
+    table: str,
+    obj: Any,
+    label: str | None = None,
+    context_id: UUID | str | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    max_rows: int | None = None,
+) -> Stream[RecordedEvent]:
+    """The events of an object, and of the rows whose foreign keys point, or pointed, at it: newest first.
+
+    An iterator, as that of `events`, with the same arguments. Mirrors `pghistory.references`.
+    """
+    return _events(
+        "references",
+        table=table,
+        obj=obj,
+        label=label,
+        context_id=context_id,
+        since=since,
+        until=until,
+        max_rows=max_rows,
+    )
+
+
+def undo(context_id: UUID | str, force: bool = False) -> Call[int]:
+    """Takes back everything that was done under a context. Mirrors `pghistory.undo`.
+
+    What it does is recorded itself, under the active context or one of its own, which says what was undone.
+
+    Args:
+        context_id: the context's id.
+        force: whether to go on where rows were changed since.
+
+    Returns:
+        How many changes were taken back.
+
+    Raises:
+        HistoryError: the server refuses, such as for rows that changed since; nothing has changed.
+    """
+    return _scalar("undo", context_id=context_id, force=force)
+
+
+def undo_transaction(xid: int, force: bool = False) -> Call[int]:
+    """Takes back everything that a transaction did. Mirrors `pghistory.undo_transaction`.
+
+    Args:
+        xid: the transaction's number, as in `RecordedEvent.xid`.
+        force: whether to go on where rows were changed since.
+
+    Returns:
+        How many changes were taken back.
+
+    Raises:
+        HistoryError: as for `undo`.
+    """
+    return _scalar("undo_transaction", xid=xid, force=force)
+
+
+def undo_plan(context_id: UUID | str) -> Call[list[UndoStep]]:
+    """What `undo` would do, step by step; nothing is changed. Mirrors `pghistory.undo_plan`."""
+    return _plan("undo_plan", context_id=context_id)
+
+
+def undo_transaction_plan(xid: int) -> Call[list[UndoStep]]:
+    """What `undo_transaction` would do, step by step; nothing is changed.
+
+    Mirrors `pghistory.undo_transaction_plan`.
+    """
+    return _plan("undo_transaction_plan", xid=xid)
+
+
+def backfill(table: str, label: str | None = None, pages: range | None = None) -> Call[int]:
+    """Writes an `S` event for each row that has no event yet. Mirrors `pghistory.backfill`.
+
+    It can be called again, also after it was interrupted, and while others write.
+
+    Args:
+        table: a tracked table's name, as SQL would write it; with `pages` also that of a partition of one.
+        label: the name of the events; None for the label of the table's tracker.
+        pages: only the rows in these pages (blocks) of the table, so that a large table can be gone through
+            in transactions of bearable size: `range(0, 1000)`.
+
+    Returns:
+        How many events were written.
+    """
+    if pages is not None and pages.step != 1:
+        raise TypeError(f"pages follow one another, not as in {pages!r}")
+    return _scalar(
+        "backfill",
+        table=table,
+        label=label,
+        pages=None if pages is None else f"[{pages.start},{pages.stop})",
+    )
+
+
 def sync(table: str | None = None) -> Call[None]:
     """Makes event tables follow DDL, where event triggers may not be used. Mirrors `pghistory.sync`.
 
@@ -283,6 +488,13 @@ _TYPES = {
     "retention": "interval",
     "metadata": "jsonb",
     "id": "uuid",
+    "context_id": "uuid",
+    "since": "timestamptz",
+    "until": "timestamptz",
+    "max_rows": "bigint",
+    "xid": "xid8",
+    "force": "boolean",
+    "pages": "int8range",
 }
 _VARIADIC = frozenset({"keys"})
 
@@ -310,6 +522,8 @@ def _argument(name: str, value: Any) -> tuple[str, tuple[Any, ...]]:
         value = list(value)
     elif kind == "jsonb":
         value = json.dumps(as_json(value))
+    elif kind == "xid8":
+        value = str(value)  # no number can be cast to it
     return f"%s::{kind}", (value,)
 
 
@@ -317,8 +531,62 @@ def _condition(condition: Condition) -> tuple[str, tuple[Any, ...]]:
     return f"pghistory.{condition.change}(VARIADIC %s::text[])", (list(condition.fields),)
 
 
-def _as_key(obj: Any) -> str:
+def as_key(obj: Any) -> str | None:
+    """An object's key as SQL functions take it; None stays None."""
+    if obj is None:
+        return None
     return json.dumps(as_json(obj)) if isinstance(obj, Mapping) else str(obj)
+
+
+def dict_behind(count: int) -> RowFactory[TupleRow]:
+    """A row factory: the first values as they are, and behind them a dict of the others."""
+
+    def row_factory(cursor: Any) -> RowMaker[TupleRow]:
+        names = [column.name for column in cursor.description[count:]]
+        return lambda values: (*values[:count], dict(zip(names, values[count:], strict=True)))
+
+    return row_factory
+
+
+def _events(name: str, /, *, obj: Any, **arguments: Any) -> Stream[RecordedEvent]:
+    function, values = _function(name, obj=as_key(obj), **arguments)
+    return Stream(
+        f"""SELECT pgh_id, pgh_label, pgh_operation::text, pgh_data::text, pgh_diff::text, pgh_context::text,
+                   pgh_context_id, pgh_created_at, pgh_xid::text, pgh_obj_table::text, pgh_event_table::text,
+                   pgh_obj_id, pgh_slug
+              FROM {function}""",
+        values,
+        _recorded_event,
+    )
+
+
+def _recorded_event(row: tuple[Any, ...]) -> RecordedEvent:
+    id, label, operation, data, diff, context, context_id, created_at, xid, *others = row
+    return RecordedEvent(
+        id,
+        label,
+        operation,
+        exact_json.loads(data),
+        exact_json.loads(diff),
+        None if context is None else json.loads(context),
+        context_id,
+        created_at,
+        int(xid),
+        *others,
+    )
+
+
+def _plan(name: str, /, **arguments: Any) -> Call[list[UndoStep]]:
+    function, values = _function(name, **arguments)
+    return Call(
+        f"""SELECT step, "table"::text, obj, action, event, changes::text, conflict
+              FROM {function} ORDER BY step""",
+        values,
+        lambda rows: [
+            UndoStep(step, table, obj, action, event, exact_json.loads(changes), conflict)
+            for step, table, obj, action, event, changes, conflict in rows
+        ],
+    )
 
 
 def _scalar(name: str, kind: str | None = None, /, **arguments: Any) -> Call[Any]:

@@ -1,18 +1,23 @@
-"""The command line: `pyhist install | track | untrack | status | demo`."""
+"""The command line: `pyhist install | track | untrack | status | log | undo ...`.
+
+`pyhist.looking` has the commands that look back and go back.
+"""
 
 from __future__ import annotations
 
 import argparse
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 import psycopg
 
-from pyhist import client, models
+from pyhist import client, looking, models
 from pyhist.errors import HistoryError
 from pyhist.install import install
 from pyhist.tables import table
@@ -24,14 +29,28 @@ The exit status is 0 only if all went well.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and gives its exit status: 0 if all went well, 1 if not, 2 for wrong usage."""
+    """Runs the command line and gives its exit status.
+
+    Returns:
+        0 if all went well, 1 if not, 2 for wrong usage, 130 if it was interrupted.
+    """
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
-        return command(options)
+        status = command(options)
+        sys.stdout.flush()
+        return status
     except (HistoryError, psycopg.Error) as error:
         print(f"pyhist: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Whoever read it has seen enough. What is still to be flushed at exit must not fail either.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("pyhist: interrupted", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -109,6 +128,11 @@ def _parser() -> argparse.ArgumentParser:
 
     with_connection(command("status", _status, "show what is tracked, and what is wrong with it"))
 
+    looking.add_commands(lambda *described: with_connection(command(*described)))
+
+    with_connection(command("verify", _verify, "show what is wrong with what tracks tables"))
+    with_connection(command("refresh", _refresh, "repair what verify finds, in the tables that you own"))
+
     added = command("demo", _demo, "show it on a server and a database of its own, which go when it ends")
     added.add_argument("--keep", action="store_true", help="leave the server running, to look around in it")
     return parser
@@ -169,9 +193,33 @@ def _status(options: argparse.Namespace) -> int:
             else "Nothing is tracked."
         )
         if status.problems:
-            rows = ((p.table or "", p.object or "", p.problem, p.hint or "") for p in status.problems)
-            print("", table(("table", "object", "problem", "what to do"), rows), sep="\n")
+            print("", _problems(status.problems), sep="\n")
     return 1 if status.problems else 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    with psycopg.connect(options.dsn, autocommit=True) as conn:
+        return _show_problems(options, client.verify(conn))
+
+
+def _refresh(options: argparse.Namespace) -> int:
+    with psycopg.connect(options.dsn, autocommit=True) as conn:
+        client.refresh(conn)
+        return _show_problems(options, client.verify(conn))
+
+
+def _show_problems(options: argparse.Namespace, problems: list[models.Problem]) -> int:
+    if options.json:
+        for problem in problems:
+            print(json.dumps(asdict(problem), ensure_ascii=False))
+    else:
+        print(_problems(problems) if problems else "All is well.")
+    return 1 if problems else 0
+
+
+def _problems(problems: list[models.Problem]) -> str:
+    rows = ((p.table or "", p.object or "", p.problem, p.hint or "") for p in problems)
+    return table(("table", "object", "problem", "what to do"), rows)
 
 
 def _demo(options: argparse.Namespace) -> int:

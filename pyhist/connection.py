@@ -22,7 +22,7 @@ from psycopg import pq
 from psycopg._queries import PostgresClientQuery
 from psycopg.errors import error_from_result
 from psycopg.generators import execute, fetch_many, send
-from psycopg.rows import Row, TupleRow, tuple_row
+from psycopg.rows import Row, RowFactory, TupleRow, tuple_row
 from psycopg.sql import Composable
 
 from pyhist.context import active_context
@@ -410,19 +410,23 @@ def _check_libpq() -> None:
 
 
 @overload
-def plain_cursor(conn: psycopg.Connection[Any]) -> psycopg.Cursor[TupleRow]: ...
+def plain_cursor(
+    conn: psycopg.Connection[Any], row_factory: RowFactory[TupleRow] = ...
+) -> psycopg.Cursor[TupleRow]: ...
 
 
 @overload
-def plain_cursor(conn: psycopg.AsyncConnection[Any]) -> psycopg.AsyncCursor[TupleRow]: ...
+def plain_cursor(
+    conn: psycopg.AsyncConnection[Any], row_factory: RowFactory[TupleRow] = ...
+) -> psycopg.AsyncCursor[TupleRow]: ...
 
 
-def plain_cursor(conn: Any) -> Any:
+def plain_cursor(conn: Any, row_factory: Any = tuple_row) -> Any:
     """A cursor that gives tuples and takes `%s`, whatever the connection's own cursors do."""
     kind: Any = psycopg.AsyncCursor if isinstance(conn, psycopg.AsyncConnection) else psycopg.Cursor
     if isinstance(conn, _CarryingConnection):
         kind = _with(_CarryingCursor, kind)
-    return kind(conn, row_factory=tuple_row)
+    return kind(conn, row_factory=row_factory)
 
 
 class Connection(_CarryingConnection[Row], psycopg.Connection[Row]):

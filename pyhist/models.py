@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 from uuid import UUID
+
+from psycopg.types.range import Range
 
 Level: TypeAlias = Literal["auto", "row", "statement"]
 Change: TypeAlias = Literal["any_change", "all_change", "any_dont_change", "all_dont_change"]
@@ -168,3 +171,108 @@ class Status:
 
     trackers: list[TrackerStatus]
     problems: list[Problem]
+
+
+@dataclass(frozen=True)
+class RecordedEvent:
+    """One event: a row of `pghistory.events()`.
+
+    Values in `data` and `diff` are as JSON has them; numbers with a fraction are decimals, as exact as they
+    are in the table.
+
+    Attributes:
+        id: its number in its event table, the `pgh_id`.
+        label: its name, such as `user.create`.
+        operation: what happened: `I`, `U`, `D` or `T` for an insert, update, delete or truncate, `B` for what
+            a row was before an update, `S` for a snapshot made by hand or by `backfill`.
+        data: the row's tracked columns and their values.
+        diff: what changed since the object's event before in the same event table, `{column: [old, new]}`;
+            None if there is none before.
+        context: the metadata of its context, or None without one.
+        context_id: the id of its context, or None.
+        created_at: when its transaction began.
+        xid: the number of its transaction.
+        table: the tracked table, as the connection's search_path shows it; None if it was dropped.
+        event_table: where the event is, in the same way.
+        object: the key of the row it is about, as text; the text of a JSON object for a key of several
+            columns; None for events that do not name it. It can be given as `obj` to the functions that ask
+            for one.
+        slug: `<event table>:<pgh_id>`, which names the event in the database; `revert` takes it.
+    """
+
+    id: int
+    label: str
+    operation: str
+    data: dict[str, Any]
+    diff: dict[str, list[Any]] | None
+    context: dict[str, Any] | None
+    context_id: UUID | None
+    created_at: datetime
+    xid: int
+    table: str | None
+    event_table: str
+    object: str | None
+    slug: str
+
+
+@dataclass(frozen=True)
+class Version:
+    """What one object was from one time to another: a row of `pghistory.versions()`.
+
+    Attributes:
+        valid: from when, included, until when, not included: `valid.lower` and `valid.upper`, which is None
+            if it still is. It is empty (`valid.isempty`) for what another version followed in the same
+            transaction.
+        label: the name of the event that began it, or None.
+        context_id: the context of that event, or None.
+        row: the table's columns and their values, as psycopg reads them.
+    """
+
+    valid: Range[datetime]
+    label: str | None
+    context_id: UUID | None
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class UndoStep:
+    """One change that an undo makes, or would make: a row of `pghistory.undo_plan()`.
+
+    Attributes:
+        step: its place in the order of steps, from 1.
+        table: the table, as the connection's search_path shows it.
+        obj: the key of the row, as `RecordedEvent.object`.
+        action: `INSERT`, `UPDATE` or `DELETE`.
+        event: the slug of the event that is taken back.
+        changes: `{column: [now, then]}`.
+        conflict: what stands in the way, such as a later event of the row; None if nothing does.
+    """
+
+    step: int
+    table: str
+    obj: str | None
+    action: str
+    event: str
+    changes: dict[str, list[Any]] | None
+    conflict: str | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An object that is not the same at two times.
+
+    Attributes:
+        table: its table, as it was asked for.
+        obj: its key, as `RecordedEvent.object`.
+        action: `INSERT`, `UPDATE` or `DELETE`: what makes the earlier one the later one.
+        changes: `{column: [before, after]}`, or None for an insert or a delete.
+        before: the row at the earlier time, or None if it was not there; values are as JSON has them.
+        after: the row at the later time, or None.
+    """
+
+    table: str
+    obj: str
+    action: str
+    changes: dict[str, list[Any]] | None
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None

@@ -2,7 +2,8 @@
 
 Fenced blocks run in order, against a database called app. `sql` goes through psql, `python` through exec()
 with the names of the blocks before it, `sh` through a shell in the root of the checkout. A `text` block is
-what the block above it prints; ids and dates may differ. One that shows an error says that the block fails.
+what the block above it prints; ids, dates and times may differ. One that shows an error says that the block
+fails.
 A comment before a block gives it another database: `<!-- a new database -->`, or one without the extension,
 `<!-- an empty database -->`.
 """
@@ -82,9 +83,13 @@ def blocks(document: Path) -> list[Block]:
 
 
 def masked(text: str) -> str:
-    """The text without what differs from run to run: ids of contexts, dates, spaces at line ends."""
+    """The text without what differs from run to run: ids of contexts and transactions, dates and times, spaces
+    at line ends.
+    """
     text = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<uuid>", text)
     text = re.sub(r"\b\d{4}-\d\d-\d\d\b", "<date>", text)
+    text = re.sub(r"<date> \d\d:\d\d:\d\d\b", "<date> <time>", text)
+    text = re.sub(r"\btransaction \d+\b", "transaction <xid>", text)
     return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
 
 

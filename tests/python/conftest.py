@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, closing
 from typing import Any
 
@@ -13,6 +13,9 @@ from blocking import Blocking
 from probe import PROBE, Probe
 
 import pyhist
+from pyhist import aio
+
+Functions = Any
 
 
 @pytest.fixture
@@ -46,3 +49,37 @@ def open_connection(request: pytest.FixtureRequest, probe: Probe) -> Iterator[Ca
 def carrying(request: pytest.FixtureRequest, open_connection: Callable[..., Any]) -> Any:
     """A connection to the probe that carries the context."""
     return open_connection(autocommit=request.param == "autocommit")
+
+
+class AwaitedFunctions:
+    """`pyhist.aio` with the face of `pyhist`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function = getattr(aio, name)
+
+        def awaited(connection: Blocking, *args: Any, **kwargs: Any) -> Any:
+            result = function(connection._target, *args, **kwargs)
+            if isinstance(result, AsyncIterator):
+                return Blocking(result, self._loop)
+            return self._loop.run_until_complete(result)
+
+        return awaited
+
+
+@pytest.fixture(params=["sync", "async"])
+def pair(request: pytest.FixtureRequest, database: str) -> Iterator[tuple[Functions, Any]]:
+    """The functions, and a connection in autocommit mode to give them, to a database with a table `users`."""
+    with psycopg.connect(database, autocommit=True) as setup:
+        setup.execute("CREATE TABLE users (id integer PRIMARY KEY, username text, email text)")
+        setup.execute("CREATE TABLE lines (number integer, item integer, PRIMARY KEY (number, item))")
+    if request.param == "sync":
+        with closing(psycopg.connect(database, autocommit=True)) as connection:
+            yield pyhist, connection
+    else:
+        with closing(asyncio.new_event_loop()) as loop:
+            opened = loop.run_until_complete(psycopg.AsyncConnection.connect(database, autocommit=True))
+            yield AwaitedFunctions(loop), Blocking(opened, loop)
+            loop.run_until_complete(opened.close())

@@ -10,7 +10,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
+from commands import result
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pyhist.cli import main
 
@@ -21,13 +22,6 @@ def users(database: str) -> str:
         connection.execute("CREATE TABLE users (id integer PRIMARY KEY, username text, email text)")
         connection.execute('CREATE TABLE "a,b" (id integer, "x,y" text)')
     return database
-
-
-def result(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Exit status, output and errors of a command."""
-    status = main(arguments)
-    said = capsys.readouterr()
-    return status, said.out, said.err
 
 
 def test_track_mirrors_the_sql_function(users: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,6 +118,36 @@ def test_status_fails_when_something_is_wrong(users: str, capsys: pytest.Capture
     assert json.loads(out)["problems"][0]["problem"] == "trigger is disabled"
 
 
+def test_verify_tells_what_refresh_repairs(users: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["track", "users", "--dsn", users])
+    with psycopg.connect(users) as connection:
+        connection.execute("ALTER TABLE users DISABLE TRIGGER USER")
+    capsys.readouterr()
+    status, out, err = result(capsys, "verify", "--dsn", users)
+    assert (status, err) == (1, "")
+    assert out.startswith("table  object ")
+    assert "trigger is disabled  Call pghistory.refresh()." in out
+    status, out, _ = result(capsys, "verify", "--json", "--dsn", users)
+    problems = [json.loads(line) for line in out.splitlines()]
+    assert (status, len(problems) > 1) == (1, True)
+    assert set(problems[0]) == {"table", "object", "problem", "hint"}
+    assert result(capsys, "refresh", "--dsn", users) == (0, "All is well.\n", "")
+    assert result(capsys, "verify", "--dsn", users) == (0, "All is well.\n", "")
+    assert result(capsys, "refresh", "--json", "--dsn", users) == (0, "", "")
+
+
+def test_refresh_fails_where_it_cannot_repair(
+    users: str, capsys: pytest.CaptureFixture[str], role: Any
+) -> None:
+    main(["track", "users", "--dsn", users])
+    with psycopg.connect(users) as connection:
+        connection.execute("ALTER TABLE users DISABLE TRIGGER USER")
+    capsys.readouterr()
+    other = make_conninfo(users, user=role())
+    status, out, _ = result(capsys, "refresh", "--dsn", other)
+    assert (status, "trigger is disabled" in out) == (1, True)
+
+
 def test_an_error_is_one_clear_paragraph(users: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = result(capsys, "track", "nobody", "--dsn", users)
     assert (status, out) == (1, "")
@@ -148,7 +172,11 @@ def test_help_tells_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert ended.value.code == 0
     out = capsys.readouterr().out
-    assert all(f"    {command} " in out for command in ("install", "track", "untrack", "status", "demo"))
+    for command in (
+        *("install", "track", "untrack", "status", "log", "diff", "as-of", "revert", "undo", "backfill"),
+        *("verify", "refresh", "demo"),
+    ):
+        assert f"    {command} " in out
 
 
 def test_install_says_how_and_does_it_once(empty_database: str, capsys: pytest.CaptureFixture[str]) -> None:
