@@ -164,7 +164,7 @@ DECLARE
     rendered text := '';
     part text[];
 BEGIN
-    FOR part IN SELECT regexp_matches(template, '([^{]*)(?:\{([^{}]+)\})?', 'g') LOOP
+    FOR part IN SELECT regexp_matches(template, '([^{]*)(?:[{]([^{}]+)[}])?', 'g') LOOP
         rendered := concat(rendered, part[1], texts ->> part[2]);
     END LOOP;
     RETURN rendered;

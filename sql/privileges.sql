@@ -11,16 +11,18 @@ GRANT INSERT ON pghistory._request TO PUBLIC;
 -- The public functions. They run as their caller.
 GRANT EXECUTE ON FUNCTION
     pghistory.add_context, pghistory.all_change, pghistory.all_dont_change, pghistory.any_change,
-    pghistory.any_dont_change, pghistory.capture, pghistory.clear_context,
+    pghistory.any_dont_change, pghistory.as_of, pghistory.backfill, pghistory.capture, pghistory.clear_context,
     pghistory.create_event(anyelement, text), pghistory.create_event(regclass, text, text),
-    pghistory.create_event_table, pghistory.current_context, pghistory.refresh, pghistory.set_context,
-    pghistory.sync, pghistory.track, pghistory.trackers, pghistory.untrack, pghistory.verify
+    pghistory.create_event_table, pghistory.current_context, pghistory.events, pghistory.references,
+    pghistory.refresh, pghistory.revert, pghistory.set_context, pghistory.sync, pghistory.track, pghistory.trackers,
+    pghistory.undo, pghistory.undo_plan, pghistory.undo_transaction, pghistory.undo_transaction_plan,
+    pghistory.untrack, pghistory.verify, pghistory.versions
     TO PUBLIC;
 
 -- The private functions that these call, as their caller, and those that generated functions and triggers call, as
--- the owner of the event table. Whoever calls one himself does so with his own rights; the three that run with the
--- rights of the extension's owner, _attach_context, _read_inline_context and _use_permit, look at the caller's own
--- transaction only.
+-- the owner of the event table. Whoever calls one himself does so with his own rights. Of those that run with the rights of the
+-- extension's owner, _attach_context, _read_inline_context and _use_permit look at the caller's own transaction only, and
+-- _context_of_event wants to be told what only an event says.
 
 GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._last_event, pghistory._missing_value,
@@ -47,8 +49,8 @@ GRANT EXECUTE ON FUNCTION  -- objects.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- state.sql
-    pghistory._state_relations, pghistory._has_state, pghistory._state_is_current,
-    pghistory._extension_is_installed, pghistory._is_event_table, pghistory._is_tracked
+    pghistory._state_relations, pghistory._has_state, pghistory._extension_is_installed, pghistory._is_event_table,
+    pghistory._is_tracked
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- context.sql
@@ -58,7 +60,7 @@ GRANT EXECUTE ON FUNCTION  -- context.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- requests.sql
-    pghistory._check_details, pghistory._tracking_since, pghistory._use_permit
+    pghistory._check_details, pghistory._use_permit
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- checks.sql

@@ -82,7 +82,8 @@ AS $function$
             WHERE NOT r.rolsuper)
 $function$;
 
--- Does to_jsonb() of values of this type run nobody's code but PostgreSQL's and superusers'? It looks for casts to json.
+-- Does to_jsonb() of values of this type run nobody's code but PostgreSQL's and superusers'? It looks for casts to
+-- json.
 CREATE OR REPLACE FUNCTION pghistory._is_harmless_as_json(type_id oid)
  RETURNS boolean
  LANGUAGE plpgsql

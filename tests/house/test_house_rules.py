@@ -37,6 +37,7 @@ DEFINERS = {
     "_after_ddl()": False,
     "_after_drop()": False,
     "_attach_context()": True,
+    "_context_of_event(uuid,xid8)": True,
     "_read_inline_context()": True,
     "_use_permit(text,text)": True,
 }
