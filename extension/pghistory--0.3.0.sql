@@ -379,6 +379,18 @@ BEGIN
 END
 $function$;
 
+-- Has a table no storage yet, so that it cannot have rows? Its partitions count, too.
+CREATE FUNCTION pghistory._is_unused("table" regclass)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT bool_and(c.relkind IN ('r', 'p') AND pg_relation_size(c.oid) = 0)
+      FROM (SELECT relid FROM pg_partition_tree("table") UNION SELECT "table") AS t
+           JOIN pg_class AS c ON c.oid = t.relid
+$function$;
+
 -- The table and its partitions, theirs too.
 CREATE FUNCTION pghistory._partition_tree("table" regclass)
  RETURNS TABLE(relation regclass, is_leaf boolean)
@@ -885,7 +897,7 @@ AS $function$
 BEGIN
     RETURN pghistory._has_state()
        AND EXISTS (SELECT FROM pg_attribute
-                    WHERE attrelid = to_regclass('pghistory.tracker') AND attname = 'since_event');
+                    WHERE attrelid = to_regclass('pghistory.tracker') AND attname = 'since_empty');
 END
 $function$;
 
@@ -1068,12 +1080,16 @@ BEGIN
         since_xid xid8 NOT NULL,
         PRIMARY KEY ("table", label)
     );
-    ALTER TABLE pghistory.tracker ADD COLUMN IF NOT EXISTS since_event bigint NOT NULL DEFAULT 0;
+    ALTER TABLE pghistory.tracker
+        ADD COLUMN IF NOT EXISTS since_event bigint NOT NULL DEFAULT 0,
+        ADD COLUMN IF NOT EXISTS since_empty boolean NOT NULL DEFAULT false;
     COMMENT ON TABLE pghistory.tracker IS
         'The registry of trackers, as pghistory.track() was told. Read pghistory.trackers() instead.';
     COMMENT ON COLUMN pghistory.tracker.since IS
         'From when on the tracker has recorded what it records now.';
     COMMENT ON COLUMN pghistory.tracker.since_event IS 'The last event in its event table before that.';
+    COMMENT ON COLUMN pghistory.tracker.since_empty IS
+        'True where the table had no rows then: every row has an event.';
     COMMENT ON COLUMN pghistory.tracker.condition_columns IS
         'The columns that the condition names: number, name and type.';
     COMMENT ON COLUMN pghistory.tracker.condition_objects IS
@@ -1743,11 +1759,11 @@ BEGIN
         INSERT INTO pghistory.tracker AS t
             ("table", label, kind, fields, field_numbers, exclude, exclude_numbers, condition,
              condition_is_row_level, condition_columns, condition_objects, condition_is_void, event_table, level,
-             since, since_xid, since_event)
+             since, since_xid, since_event, since_empty)
         SELECT NEW."table", d.label, d.kind, d.fields, d.field_numbers, d.exclude, d.exclude_numbers, d.condition,
                d.condition_is_row_level, d.condition_columns, d.condition_objects, d.condition_is_void,
                NEW.event_table, d.level, pghistory._tracking_since(NEW."table"), pg_current_xact_id(),
-               COALESCE(pghistory._last_event(NEW.event_table), 0)
+               COALESCE(pghistory._last_event(NEW.event_table), 0), pghistory._is_unused(NEW."table")
           FROM jsonb_to_record(details)
                    AS d(label text, kind text, fields name[], field_numbers smallint[], exclude name[],
                         exclude_numbers smallint[], condition text, condition_is_row_level boolean,
@@ -1759,15 +1775,17 @@ BEGIN
                condition_columns = EXCLUDED.condition_columns, condition_objects = EXCLUDED.condition_objects,
                condition_is_void = EXCLUDED.condition_is_void,
                event_table = EXCLUDED.event_table, level = EXCLUDED.level,
-               (since, since_xid, since_event) = (
-                   SELECT k.since, k.since_xid, k.since_event
-                     FROM (VALUES (true, t.since, t.since_xid, t.since_event),
-                                  (false, EXCLUDED.since, EXCLUDED.since_xid, EXCLUDED.since_event))
-                              AS k(same, since, since_xid, since_event)
+               (since, since_xid, since_event, since_empty) = (
+                   SELECT k.since, k.since_xid, k.since_event, k.since_empty
+                     FROM (VALUES (true, t.since, t.since_xid, t.since_event, t.since_empty),
+                                  (false, EXCLUDED.since, EXCLUDED.since_xid, EXCLUDED.since_event,
+                                   EXCLUDED.since_empty))
+                              AS k(same, since, since_xid, since_event, since_empty)
                     WHERE k.same = COALESCE(details ? 'since'
                                             OR pghistory._records_the_same(to_jsonb(t), to_jsonb(EXCLUDED)), false))
-         WHERE to_jsonb(t) - ARRAY['ordinal', 'since', 'since_xid', 'since_event']
-               IS DISTINCT FROM to_jsonb(EXCLUDED) - ARRAY['ordinal', 'since', 'since_xid', 'since_event'];
+         WHERE to_jsonb(t) - ARRAY['ordinal', 'since', 'since_xid', 'since_event', 'since_empty']
+               IS DISTINCT FROM
+               to_jsonb(EXCLUDED) - ARRAY['ordinal', 'since', 'since_xid', 'since_event', 'since_empty'];
     WHEN 'remove tracker' THEN
         DELETE FROM pghistory.tracker WHERE "table" = NEW."table" AND label = details ->> 'label';
     WHEN 'forget event table' THEN
@@ -3867,8 +3885,8 @@ BEGIN
     END IF;
     EXECUTE format(
         'SELECT EXISTS (SELECT FROM %s AS t CROSS JOIN LATERAL ('
-        'SELECT e.%I AS value FROM %s AS e WHERE %s AND e.pgh_operation IN (''I'', ''U'') ORDER BY e.pgh_id DESC LIMIT 1) '
-        'AS e WHERE ROW(e.value)::record *<> ROW(t.%I)::record)',
+        'SELECT e.%I AS value FROM %s AS e WHERE %s AND e.pgh_operation IN (''I'', ''U'') '
+        'ORDER BY e.pgh_id DESC LIMIT 1) AS e WHERE ROW(e.value)::record *<> ROW(t.%I)::record)',
         pghistory._table_name("table"), field, pghistory._table_name(event_table),
         pghistory._same_object_text(event_table, key, pghistory._qualified('e', pghistory._object_columns(key)),
                                     pghistory._qualified('t', key)),

@@ -314,6 +314,18 @@ BEGIN
 END
 $function$;
 
+-- Has a table no storage yet, so that it cannot have rows? Its partitions count, too.
+CREATE OR REPLACE FUNCTION pghistory._is_unused("table" regclass)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT bool_and(c.relkind IN ('r', 'p') AND pg_relation_size(c.oid) = 0)
+      FROM (SELECT relid FROM pg_partition_tree("table") UNION SELECT "table") AS t
+           JOIN pg_class AS c ON c.oid = t.relid
+$function$;
+
 -- The table and its partitions, theirs too.
 CREATE OR REPLACE FUNCTION pghistory._partition_tree("table" regclass)
  RETURNS TABLE(relation regclass, is_leaf boolean)

@@ -249,11 +249,11 @@ BEGIN
         INSERT INTO pghistory.tracker AS t
             ("table", label, kind, fields, field_numbers, exclude, exclude_numbers, condition,
              condition_is_row_level, condition_columns, condition_objects, condition_is_void, event_table, level,
-             since, since_xid, since_event)
+             since, since_xid, since_event, since_empty)
         SELECT NEW."table", d.label, d.kind, d.fields, d.field_numbers, d.exclude, d.exclude_numbers, d.condition,
                d.condition_is_row_level, d.condition_columns, d.condition_objects, d.condition_is_void,
                NEW.event_table, d.level, pghistory._tracking_since(NEW."table"), pg_current_xact_id(),
-               COALESCE(pghistory._last_event(NEW.event_table), 0)
+               COALESCE(pghistory._last_event(NEW.event_table), 0), pghistory._is_unused(NEW."table")
           FROM jsonb_to_record(details)
                    AS d(label text, kind text, fields name[], field_numbers smallint[], exclude name[],
                         exclude_numbers smallint[], condition text, condition_is_row_level boolean,
@@ -265,15 +265,17 @@ BEGIN
                condition_columns = EXCLUDED.condition_columns, condition_objects = EXCLUDED.condition_objects,
                condition_is_void = EXCLUDED.condition_is_void,
                event_table = EXCLUDED.event_table, level = EXCLUDED.level,
-               (since, since_xid, since_event) = (
-                   SELECT k.since, k.since_xid, k.since_event
-                     FROM (VALUES (true, t.since, t.since_xid, t.since_event),
-                                  (false, EXCLUDED.since, EXCLUDED.since_xid, EXCLUDED.since_event))
-                              AS k(same, since, since_xid, since_event)
+               (since, since_xid, since_event, since_empty) = (
+                   SELECT k.since, k.since_xid, k.since_event, k.since_empty
+                     FROM (VALUES (true, t.since, t.since_xid, t.since_event, t.since_empty),
+                                  (false, EXCLUDED.since, EXCLUDED.since_xid, EXCLUDED.since_event,
+                                   EXCLUDED.since_empty))
+                              AS k(same, since, since_xid, since_event, since_empty)
                     WHERE k.same = COALESCE(details ? 'since'
                                             OR pghistory._records_the_same(to_jsonb(t), to_jsonb(EXCLUDED)), false))
-         WHERE to_jsonb(t) - ARRAY['ordinal', 'since', 'since_xid', 'since_event']
-               IS DISTINCT FROM to_jsonb(EXCLUDED) - ARRAY['ordinal', 'since', 'since_xid', 'since_event'];
+         WHERE to_jsonb(t) - ARRAY['ordinal', 'since', 'since_xid', 'since_event', 'since_empty']
+               IS DISTINCT FROM
+               to_jsonb(EXCLUDED) - ARRAY['ordinal', 'since', 'since_xid', 'since_event', 'since_empty'];
     WHEN 'remove tracker' THEN
         DELETE FROM pghistory.tracker WHERE "table" = NEW."table" AND label = details ->> 'label';
     WHEN 'forget event table' THEN

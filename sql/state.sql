@@ -43,7 +43,7 @@ AS $function$
 BEGIN
     RETURN pghistory._has_state()
        AND EXISTS (SELECT FROM pg_attribute
-                    WHERE attrelid = to_regclass('pghistory.tracker') AND attname = 'since_event');
+                    WHERE attrelid = to_regclass('pghistory.tracker') AND attname = 'since_empty');
 END
 $function$;
 
@@ -226,12 +226,16 @@ BEGIN
         since_xid xid8 NOT NULL,
         PRIMARY KEY ("table", label)
     );
-    ALTER TABLE pghistory.tracker ADD COLUMN IF NOT EXISTS since_event bigint NOT NULL DEFAULT 0;
+    ALTER TABLE pghistory.tracker
+        ADD COLUMN IF NOT EXISTS since_event bigint NOT NULL DEFAULT 0,
+        ADD COLUMN IF NOT EXISTS since_empty boolean NOT NULL DEFAULT false;
     COMMENT ON TABLE pghistory.tracker IS
         'The registry of trackers, as pghistory.track() was told. Read pghistory.trackers() instead.';
     COMMENT ON COLUMN pghistory.tracker.since IS
         'From when on the tracker has recorded what it records now.';
     COMMENT ON COLUMN pghistory.tracker.since_event IS 'The last event in its event table before that.';
+    COMMENT ON COLUMN pghistory.tracker.since_empty IS
+        'True where the table had no rows then: every row has an event.';
     COMMENT ON COLUMN pghistory.tracker.condition_columns IS
         'The columns that the condition names: number, name and type.';
     COMMENT ON COLUMN pghistory.tracker.condition_objects IS
