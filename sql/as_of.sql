@@ -85,7 +85,8 @@ $function$;
 
 -- Which events can tell what a table was like: those of trackers that record every row, without a condition, with all
 -- columns, in one event table that names the object. After-images say what a row became, before-images what it was.
--- `labels` has the label to read for each operation's letter; `missing` says what nothing records.
+-- `labels` has the label to read for each operation's letter; `missing` says what nothing records. It is complete if
+-- TRUNCATE has been recorded as long as the rest.
 CREATE OR REPLACE FUNCTION pghistory._history_sources(
     "table" regclass,
     OUT event_table regclass,
@@ -94,6 +95,7 @@ CREATE OR REPLACE FUNCTION pghistory._history_sources(
     OUT since timestamp with time zone,
     OUT since_xid xid8,
     OUT since_event bigint,
+    OUT is_complete boolean,
     OUT missing text)
  RETURNS SETOF record
  LANGUAGE sql
@@ -107,7 +109,8 @@ AS $function$
                ('after', 'truncate', 'T', true)
     ), recorded AS (
         SELECT t.event_table, t.label, t.since, t.since_xid, t.since_event, o.operation, o.code,
-               CASE WHEN o.condition IS NOT NULL THEN 'with a condition'
+               -- one that is void now narrowed what was written before
+               CASE WHEN t.condition IS NOT NULL THEN 'with a condition'
                     WHEN e.obj_key = '{}' THEN 'without the key'
                     WHEN f.missing IS NOT NULL THEN format('without %s', f.missing) END AS lack
           FROM pghistory.tracker AS t
@@ -131,9 +134,14 @@ AS $function$
     )
     SELECT c.event_table, c.image,
            COALESCE(jsonb_object_agg(c.code, c.label) FILTER (WHERE c.label IS NOT NULL AND c.lack IS NULL), '{}'),
-           max(c.since) FILTER (WHERE c.lack IS NULL),
-           (array_agg(c.since_xid ORDER BY c.since DESC NULLS LAST) FILTER (WHERE c.lack IS NULL))[1],
-           max(c.since_event) FILTER (WHERE c.lack IS NULL),
+           max(c.since) FILTER (WHERE c.lack IS NULL AND NOT c.is_optional),
+           (array_agg(c.since_xid ORDER BY c.since DESC NULLS LAST)
+                FILTER (WHERE c.lack IS NULL AND NOT c.is_optional))[1],
+           max(c.since_event) FILTER (WHERE c.lack IS NULL AND NOT c.is_optional),
+           bool_and(c.lack IS NULL AND c.label IS NOT NULL AND c.since_event <= (
+               SELECT max(o.since_event) FROM covered AS o
+                WHERE o.event_table = c.event_table AND o.image = c.image AND NOT o.is_optional))
+               FILTER (WHERE c.is_optional),
            string_agg(concat(c.operation, ' (' || c.lack || ')'), ', ' ORDER BY c.operation)
                FILTER (WHERE (c.label IS NULL OR c.lack IS NOT NULL) AND NOT c.is_optional)
       FROM covered AS c
@@ -174,7 +182,7 @@ $function$;
 -- The source for a table at a time, or the refusal that says from when on it can be told.
 CREATE OR REPLACE FUNCTION pghistory._history_source(
     "table" regclass, at timestamp with time zone, OUT event_table regclass, OUT image text, OUT labels jsonb,
-    OUT since_event bigint)
+    OUT since_event bigint, OUT is_complete boolean)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
@@ -193,6 +201,7 @@ BEGIN
             image := source.image;
             labels := source.labels;
             since_event := source.since_event;
+            is_complete := source.is_complete;
             RETURN;
         END IF;
         earliest := LEAST(earliest, source.since);
@@ -358,7 +367,7 @@ AS $function$
 BEGIN
     IF EXISTS (
         SELECT FROM pg_index AS i
-         WHERE i.indrelid = "table" AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
+         WHERE i.indrelid = "table" AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
            AND ARRAY(SELECT a.attname FROM unnest(i.indkey::smallint[]) WITH ORDINALITY AS k(number, position)
                                            JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number
                                                                   AND a.attnotnull
@@ -461,6 +470,10 @@ BEGIN
                                               pghistory._qualified('k', held)),
         'm is k', pghistory._same_object_text(event_table, key, pghistory._qualified('m', held),
                                               pghistory._qualified('k', held)),
+        'n is k', pghistory._same_object_text(event_table, key, pghistory._qualified('n', held),
+                                              pghistory._qualified('k', held)),
+        'l is k', pghistory._same_object_text(event_table, key, pghistory._qualified('l', held),
+                                              pghistory._qualified('k', held)),
         'l is e', pghistory._same_object_text(event_table, key, pghistory._qualified('l', held),
                                               pghistory._qualified('e', held)),
         't is k', pghistory._same_object_text(event_table, key, pghistory._qualified('t', key),
@@ -470,8 +483,20 @@ BEGIN
         'past', format('(%s)', pghistory._happened_text(event_table, 'e', at)),
         'has moves', has_moves,
         'moved', is_moved,
+        -- After-images name the key that a row got, before-images the one that it had.
+        'e came', CASE source.image WHEN 'after' THEN format('(e.pgh_operation = ''I'' OR %s)', is_moved)
+                                    ELSE '(e.pgh_operation = ''I'')' END,
+        'e went', CASE source.image WHEN 'after' THEN '(e.pgh_operation IN (''D'', ''T''))'
+                                    ELSE format('(e.pgh_operation IN (''D'', ''T'') OR %s)', is_moved) END,
+        'moves', CASE source.image WHEN 'after' THEN '-1' ELSE '1' END,
+        'e is like g', COALESCE(
+            (SELECT format('ROW(%s)::record *= ROW(%s)::record',
+                           string_agg(format('e.%I', m.column_name), ', ' ORDER BY m.table_column_number),
+                           string_agg(format('g.%I', m.column_name), ', ' ORDER BY m.table_column_number))
+               FROM pghistory.event_column AS m
+              WHERE m.event_table = source.event_table AND m.table_column_name <> ALL (key)), 'false'),
         -- Rows that were emptied or dropped without an event are missed when they should be there.
-        'may vanish', NOT source.labels ? 'T' OR relation_kind <> 'r',
+        'may vanish', NOT source.is_complete OR relation_kind <> 'r',
         'past columns', pghistory._past_columns(
             "table", event_table, at, true,
             format('EXISTS (SELECT FROM %s AS l WHERE %s AND l.pgh_id > e.pgh_id)', pghistory._table_name(event_table),
@@ -481,9 +506,8 @@ BEGIN
 END
 $function$;
 
--- Which keys to look at: of one object, its own; of all, one after the other by the index, where objects have many
--- events; null where all events are better read once.
-CREATE OR REPLACE FUNCTION pghistory._keys_text("table" regclass, event_table regclass, obj text)
+-- The key of one object, as a query.
+CREATE OR REPLACE FUNCTION pghistory._keys_text(event_table regclass, obj text)
  RETURNS text
  LANGUAGE plpgsql
  STABLE
@@ -493,10 +517,6 @@ DECLARE
     obj_key CONSTANT name[] := (SELECT e.obj_key FROM pghistory.event_table AS e
                              WHERE e.event_table = _keys_text.event_table);
 BEGIN
-    IF obj IS NULL THEN
-        RETURN CASE WHEN pghistory._has_many_events("table", event_table, obj_key)
-                    THEN 'SELECT {key} FROM walk UNION SELECT {key} FROM moved' END;
-    END IF;
     RETURN (SELECT format('SELECT %s', string_agg(
                        format('%L::%s AS %I', i.value, format_type((pghistory._base_type(a.atttypid, -1)).type_id, -1),
                               k.held), ', ' ORDER BY k.position))
@@ -509,15 +529,16 @@ $function$;
 
 -- The template of the common table expressions that know, of each key, the last event that had happened and the next.
 -- With after-images the next one only matters where none had. `moved` has what left keys (after-images) or came to
--- them (before-images) by updates that gave rows another key.
-CREATE OR REPLACE FUNCTION pghistory._known_keys_template(image text, keys text, has_moves boolean)
+-- them (before-images) by updates that gave rows another key. The keys to look at are those of one object; or of all, one
+-- after the other by the index, where such a walk pays; or else all events are read once.
+CREATE OR REPLACE FUNCTION pghistory._known_keys_template(image text, look_at text, has_moves boolean)
  RETURNS text
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT concat(
-        CASE WHEN keys LIKE '%FROM walk%' THEN $sql$
+        CASE WHEN look_at = 'walk' THEN $sql$
 walk AS (
     (SELECT {e.key} FROM {events} AS e WHERE {e.key is known} ORDER BY {e.key} LIMIT 1)
     UNION ALL
@@ -532,7 +553,7 @@ moved AS MATERIALIZED (
 ), moved_key AS (
     SELECT {key}, max(pgh_id) FILTER (WHERE is_past) AS last_moved, min(pgh_id) AS first_moved FROM moved GROUP BY {key}
 ),$sql$,
-        CASE WHEN keys IS NOT NULL THEN $sql$
+        CASE WHEN look_at <> 'events' THEN concat($sql$
 known AS MATERIALIZED (
     SELECT {k.key}, l.last_id, m.last_moved,
            CASE WHEN {next matters} THEN
@@ -542,12 +563,13 @@ known AS MATERIALIZED (
            CASE WHEN m.first_moved IS NOT NULL THEN
                (SELECT min(n.pgh_id) FROM moved AS n
                  WHERE {n is k} AND n.pgh_id > COALESCE(GREATEST(l.last_id, m.last_moved), 0)) END AS next_moved
-      FROM ({keys}) AS k
+      FROM ($sql$, CASE look_at WHEN 'walk' THEN 'SELECT {key} FROM walk UNION SELECT {key} FROM moved'
+                                ELSE '{object}' END, $sql$) AS k
            LEFT JOIN moved_key AS m ON {m is k}
            CROSS JOIN LATERAL (
                SELECT (SELECT e.pgh_id FROM {events} AS e WHERE {e is k} AND {recorded} AND {past}
                         ORDER BY e.pgh_id DESC LIMIT 1) AS last_id) AS l
-)$sql$
+)$sql$)
         ELSE concat($sql$
 happened AS MATERIALIZED ($sql$,
             CASE WHEN has_moves THEN $sql$
@@ -578,6 +600,21 @@ happened AS MATERIALIZED ($sql$,
 )$sql$) END)
 $function$;
 
+-- The template of how many rows had a key after an event: as many as have it today, less those that came since, and those
+-- that went. One or none; the order of events within a transaction does not matter to it.
+CREATE OR REPLACE FUNCTION pghistory._rows_after_template(event_id text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT replace($sql$(EXISTS (SELECT FROM {rows} AS t WHERE {t is k})::integer
+        - (SELECT count(*) FILTER (WHERE {e came}) - count(*) FILTER (WHERE {e went}) FROM {events} AS e
+            WHERE {e is k} AND {recorded} AND e.pgh_id > $after$)
+        - {moves} * (SELECT count(*) FROM moved AS m WHERE {m is k} AND m.pgh_id > $after$))$sql$,
+        '$after$', event_id)
+$function$;
+
 -- The template of the query over after-images: a row is what its last event made it; if none had happened, what the first
 -- one found, or what it is today.
 CREATE OR REPLACE FUNCTION pghistory._after_images_template(may_vanish boolean)
@@ -595,14 +632,28 @@ SELECT {past columns}
                  WHEN COALESCE(k.next_moved < k.next_id, k.next_id IS NULL)
                  THEN pghistory._refuse_to_guess({event table}, k.next_moved)
                  WHEN e.pgh_operation IN ('S', 'D', 'T') THEN true
-                 WHEN e.pgh_operation = 'I' THEN false
-                 WHEN {moved} AND NOT EXISTS (SELECT FROM moved AS m WHERE {m is k} AND m.pgh_xid = e.pgh_xid) THEN false
+                 WHEN NOT {e came} THEN pghistory._refuse_to_guess({event table}, e.pgh_id)
+                 -- perhaps in the place of a row that left in the same transaction
+                 WHEN NOT EXISTS (SELECT FROM {events} AS l
+                                   WHERE {l is e} AND l.pgh_xid = e.pgh_xid AND l.pgh_operation IN ('D', 'T'))
+                      AND NOT EXISTS (SELECT FROM moved AS m WHERE {m is k} AND m.pgh_xid = e.pgh_xid)
+                      OR $sql$, pghistory._rows_after_template('0'), $sql$ = 0
+                 THEN false
                  ELSE pghistory._refuse_to_guess({event table}, e.pgh_id) END
        WHEN COALESCE(k.last_moved > k.last_id, k.last_id IS NULL) OR e.pgh_operation IN ('D', 'T') THEN false$sql$,
         CASE WHEN may_vanish THEN $sql$
-       WHEN NOT EXISTS (SELECT FROM {rows} AS t WHERE {t is k})
-            AND NOT EXISTS (SELECT FROM {events} AS l WHERE {l is e} AND l.pgh_id > e.pgh_id)
-            AND NOT EXISTS (SELECT FROM moved AS m WHERE {m is k} AND m.pgh_id > e.pgh_id)
+       WHEN COALESCE(
+                (SELECT n.came AND NOT EXISTS (SELECT FROM {events} AS l
+                                                WHERE {l is k} AND l.pgh_xid = n.pgh_xid AND l.pgh_id > n.pgh_id
+                                                  AND l.pgh_operation IN ('D', 'T'))
+                               AND NOT EXISTS (SELECT FROM moved AS m
+                                                WHERE {m is k} AND m.pgh_xid = n.pgh_xid AND m.pgh_id > n.pgh_id)
+                   FROM ((SELECT e.pgh_id, e.pgh_xid, {e came} AS came FROM {events} AS e
+                           WHERE {e is k} AND {recorded} AND e.pgh_id > k.last_id ORDER BY e.pgh_id LIMIT 1)
+                         UNION ALL
+                         SELECT m.pgh_id, m.pgh_xid, false FROM moved AS m WHERE {m is k} AND m.pgh_id > k.last_id) AS n
+                  ORDER BY n.pgh_id LIMIT 1),
+                NOT EXISTS (SELECT FROM {rows} AS t WHERE {t is k}))
        THEN pghistory._refuse_vanished({event table}, e.pgh_id)$sql$ END, $sql$
        ELSE true END
 UNION ALL
@@ -614,19 +665,12 @@ SELECT {past columns}
            SELECT e.* FROM {events} AS e
             WHERE {e is k} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id
               AND e.pgh_operation IN ('I', 'U')
-            ORDER BY e.pgh_id DESC LIMIT 1) AS e
- WHERE (g.pgh_operation IN ('D', 'T') OR k.last_moved > k.last_id)
+            -- what looks like the one that left is likely to be it
+            ORDER BY {e is like g}, e.pgh_id DESC LIMIT 1) AS e
+ WHERE (g.pgh_operation IN ('D', 'T') OR COALESCE(k.last_moved > k.last_id, k.last_id IS NULL))
    AND EXISTS (SELECT FROM {events} AS e
-                WHERE {e is k} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id
-                  AND (e.pgh_operation = 'I' OR {moved}))
-   AND COALESCE(
-           (SELECT n.stays
-              FROM (SELECT e.pgh_id, NOT (e.pgh_operation = 'I' OR {moved}) AS stays
-                      FROM {events} AS e WHERE {e is k} AND {recorded} AND e.pgh_id > g.pgh_id
-                    UNION ALL
-                    SELECT m.pgh_id, true FROM moved AS m WHERE {m is k} AND m.pgh_id > g.pgh_id) AS n
-             ORDER BY n.pgh_id LIMIT 1),
-           EXISTS (SELECT FROM {rows} AS t WHERE {t is k}))
+                WHERE {e is k} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id AND {e came})
+   AND $sql$, pghistory._rows_after_template('g.pgh_id'), $sql$ = 1
 UNION ALL
 SELECT {present columns}
   FROM {rows} AS t
@@ -645,33 +689,19 @@ AS $function$
     SELECT concat($sql$
 SELECT {past columns}
   FROM known AS k JOIN {events} AS e ON e.pgh_id = k.next_id
- WHERE CASE
-       WHEN k.next_moved < k.next_id THEN false
-       WHEN e.pgh_operation <> 'I' THEN true$sql$,
-        CASE WHEN may_vanish THEN $sql$
-       WHEN k.last_id >= COALESCE(k.last_moved, 0)
-            AND (SELECT l.pgh_operation NOT IN ('D', 'T') FROM {events} AS l WHERE l.pgh_id = k.last_id)
-            AND NOT EXISTS (SELECT FROM {events} AS l
-                             WHERE {l is e} AND l.pgh_xid = e.pgh_xid AND l.pgh_id > e.pgh_id AND l.pgh_operation <> 'I')
-       THEN pghistory._refuse_vanished({event table}, k.last_id)$sql$ END, $sql$
-       ELSE false END
+ WHERE COALESCE(k.next_moved > k.next_id, true) AND e.pgh_operation <> 'I'
 UNION ALL
 -- One transaction put a row in the place of another, and its events have the newcomer before the one that left.
 SELECT {past columns}
   FROM known AS k
-       JOIN {events} AS n ON n.pgh_id = LEAST(k.next_id, k.next_moved)
+       JOIN {events} AS g ON g.pgh_id = LEAST(k.next_id, k.next_moved)
        CROSS JOIN LATERAL (
            SELECT e.* FROM {events} AS e
-            WHERE {e is k} AND {recorded} AND e.pgh_xid = n.pgh_xid AND e.pgh_id > n.pgh_id AND e.pgh_operation <> 'I'
-            ORDER BY e.pgh_id LIMIT 1) AS e
- WHERE (n.pgh_operation = 'I' OR n.pgh_id = k.next_moved)
-   AND CASE
-       WHEN COALESCE(k.last_id, k.last_moved) IS NULL
-       -- that of both ids is to be looked at once e is known
-       THEN CASE WHEN n.pgh_operation = 'I' THEN false
-                 ELSE pghistory._refuse_to_guess({event table}, LEAST(n.pgh_id, e.pgh_id)) END
-       WHEN COALESCE(k.last_moved > k.last_id, k.last_id IS NULL) THEN true
-       ELSE (SELECT NOT (e.pgh_operation IN ('D', 'T') OR {moved}) FROM {events} AS e WHERE e.pgh_id = k.last_id) END
+            WHERE {e is k} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id > g.pgh_id AND e.pgh_operation <> 'I'
+            -- what looks like the newcomer is likely to be it
+            ORDER BY {e is like g}, e.pgh_id LIMIT 1) AS e
+ WHERE (g.pgh_operation = 'I' OR g.pgh_id = k.next_moved)
+   AND $sql$, pghistory._rows_after_template('COALESCE(GREATEST(k.last_id, k.last_moved), 0)'), $sql$ = 1
 UNION ALL
 SELECT {present columns}
   FROM {rows} AS t
@@ -680,11 +710,16 @@ SELECT {present columns}
         CASE WHEN may_vanish THEN $sql$
 UNION ALL
 SELECT {past columns}
-  FROM known AS k JOIN {events} AS e ON e.pgh_id = GREATEST(k.last_id, k.last_moved)
+  FROM known AS k
+       JOIN {events} AS e ON e.pgh_id = GREATEST(k.last_id, k.last_moved)
+       LEFT JOIN {events} AS g ON g.pgh_id = LEAST(k.next_id, k.next_moved)
  WHERE CASE
-       WHEN COALESCE(k.next_id, k.next_moved) IS NOT NULL THEN false
-       WHEN e.pgh_id = k.last_id AND (e.pgh_operation IN ('D', 'T') OR {moved}) THEN false
-       WHEN EXISTS (SELECT FROM {rows} AS t WHERE {t is k}) THEN false
+       WHEN e.pgh_id = k.last_id AND {e went} THEN false
+       WHEN g.pgh_id IS NULL AND EXISTS (SELECT FROM {rows} AS t WHERE {t is k}) THEN false
+       WHEN g.pgh_id = k.next_id AND g.pgh_operation <> 'I' THEN false
+       WHEN EXISTS (SELECT FROM {events} AS l
+                     WHERE {l is k} AND l.pgh_xid = g.pgh_xid AND l.pgh_id > g.pgh_id AND l.pgh_operation <> 'I')
+       THEN false
        ELSE pghistory._refuse_vanished({event table}, e.pgh_id) END$sql$ END)
 $function$;
 
@@ -698,24 +733,24 @@ AS $function$
 DECLARE
     source record;
     key name[];
-    keys text;
+    look_at text;
     texts jsonb;
 BEGIN
     source := pghistory._history_source("table", at);
     key := (SELECT e.obj_key FROM pghistory.event_table AS e WHERE e.event_table = source.event_table);
     PERFORM pghistory._check_unique_key("table", key);
-    keys := pghistory._keys_text("table", source.event_table, obj);
-    texts := pghistory._history_texts("table", source, at);
-    texts := texts || jsonb_build_object(
-        'keys', pghistory._rendered(keys, texts),
+    look_at := CASE WHEN obj IS NOT NULL THEN 'object'
+                    WHEN pghistory._has_many_events("table", source.event_table, key) THEN 'walk'
+                    ELSE 'events' END;
+    texts := pghistory._history_texts("table", source, at) || jsonb_build_object(
+        'object', CASE WHEN obj IS NOT NULL THEN pghistory._keys_text(source.event_table, obj) END,
         'row columns', pghistory._row_columns("table"),
-        'n is k', replace(texts ->> 'm is k', 'm.', 'n.'),
         'next matters', CASE source.image WHEN 'after' THEN 'COALESCE(l.last_id, m.last_moved) IS NULL' ELSE 'true' END,
         't is wanted', CASE WHEN obj IS NULL THEN 'true'
                             ELSE pghistory._identity_text("table", pghistory._object_identity(key, obj)) END);
     RETURN pghistory._rendered(
         concat('WITH RECURSIVE',
-               pghistory._known_keys_template(source.image, keys, (texts -> 'has moves')::boolean),
+               pghistory._known_keys_template(source.image, look_at, (texts -> 'has moves')::boolean),
                E'\nSELECT {row columns} FROM (',
                CASE source.image WHEN 'after' THEN pghistory._after_images_template((texts -> 'may vanish')::boolean)
                                  ELSE pghistory._before_images_template((texts -> 'may vanish')::boolean) END,

@@ -28,8 +28,8 @@ GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._last_event, pghistory._missing_value,
     pghistory._is_filled, pghistory._base_type, pghistory._event_type, pghistory._holds, pghistory._primary_key,
     pghistory._key_followers, pghistory._foreign_keys_to, pghistory._has_row_triggers, pghistory._may_not_fit,
-    pghistory._is_indexable, pghistory._has_index, pghistory._row_level_reason, pghistory._partition_tree,
-    pghistory._partition_root, pghistory._equality_operator, pghistory._origin
+    pghistory._is_indexable, pghistory._has_index, pghistory._row_level_reason, pghistory._is_unused,
+    pghistory._partition_tree, pghistory._partition_root, pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- trust.sql
@@ -49,8 +49,8 @@ GRANT EXECUTE ON FUNCTION  -- objects.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- state.sql
-    pghistory._state_relations, pghistory._has_state, pghistory._extension_is_installed, pghistory._is_event_table,
-    pghistory._is_tracked
+    pghistory._state_relations, pghistory._has_state, pghistory._state_is_current,
+    pghistory._extension_is_installed, pghistory._is_event_table, pghistory._is_tracked
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- context.sql
@@ -60,7 +60,7 @@ GRANT EXECUTE ON FUNCTION  -- context.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- requests.sql
-    pghistory._check_details, pghistory._use_permit
+    pghistory._check_details, pghistory._tracking_since, pghistory._use_permit
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- checks.sql
@@ -130,8 +130,8 @@ GRANT EXECUTE ON FUNCTION  -- as_of.sql
     pghistory._refuse_to_guess, pghistory._refuse_vanished, pghistory._refuse_to_guess_value,
     pghistory._past_columns, pghistory._row_columns, pghistory._check_unique_key, pghistory._has_many_events,
     pghistory._recorded_text, pghistory._snapshot_text, pghistory._history_texts, pghistory._keys_text,
-    pghistory._known_keys_template, pghistory._after_images_template, pghistory._before_images_template,
-    pghistory._as_of_query
+    pghistory._known_keys_template, pghistory._rows_after_template, pghistory._after_images_template,
+    pghistory._before_images_template, pghistory._as_of_query
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- versions.sql
