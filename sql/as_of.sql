@@ -263,6 +263,31 @@ BEGIN
 END
 $function$;
 
+-- What a transaction leaves open in which two rows had the same key for a while.
+CREATE OR REPLACE FUNCTION pghistory._refuse_to_choose(event_table regclass, event_id bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    obj text;
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _refuse_to_choose.event_table;
+    EXECUTE format('SELECT %s FROM %s AS e WHERE e.pgh_id = $1',
+                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
+                   pghistory._table_name(event_table))
+       INTO obj USING event_id;
+    RAISE EXCEPTION 'which of two rows stayed that were row % of table % is not known', obj,
+            pghistory._table_name(registered."table")
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('The transaction of event %s:%s had two rows under one key before it ended.',
+                              pghistory._table_name(event_table), event_id),
+              HINT = 'Earlier and later times can be told.';
+END
+$function$;
+
 -- The same of one column, whose values a DDL statement changed without an event.
 CREATE OR REPLACE FUNCTION pghistory._refuse_to_guess_value("table" regclass, field name, at timestamp with time zone)
  RETURNS boolean
@@ -657,26 +682,48 @@ SELECT {past columns}
        THEN pghistory._refuse_vanished({event table}, e.pgh_id)$sql$ END, $sql$
        ELSE true END
 UNION ALL
--- One transaction put a row in the place of another, and its events have the newcomer before the one that left.
+-- One transaction put a row in the place of another, and its events have the newcomer before the one that left. If nothing
+-- happened since, it is the row of today.
 SELECT {past columns}
   FROM known AS k
        JOIN {events} AS g ON g.pgh_id = GREATEST(k.last_id, k.last_moved)
        CROSS JOIN LATERAL (
+           SELECT min(n.pgh_id) FILTER (WHERE n.is_of_key) AS event_id, min(n.pgh_id) AS any_id
+             FROM (SELECT e.pgh_id, true AS is_of_key FROM {events} AS e
+                    WHERE {e is k} AND {recorded} AND e.pgh_id > g.pgh_id
+                   UNION ALL
+                   SELECT m.pgh_id, false FROM moved AS m WHERE {m is k} AND m.pgh_id > g.pgh_id) AS n) AS n
+       CROSS JOIN LATERAL (
            SELECT e.* FROM {events} AS e
-            WHERE {e is k} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id
-              AND e.pgh_operation IN ('I', 'U')
-            -- what looks like the one that left is likely to be it
-            ORDER BY {e is like g}, e.pgh_id DESC LIMIT 1) AS e
+            WHERE {e is k} AND {recorded}
+              AND (e.pgh_id = n.event_id AND n.event_id = n.any_id AND e.pgh_operation IN ('D', 'T')
+                   OR e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id AND e.pgh_operation IN ('I', 'U'))
+            ORDER BY e.pgh_id DESC LIMIT 1) AS e
  WHERE (g.pgh_operation IN ('D', 'T') OR COALESCE(k.last_moved > k.last_id, k.last_id IS NULL))
+   AND n.any_id IS NOT NULL
    AND EXISTS (SELECT FROM {events} AS e
                 WHERE {e is k} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id AND {e came})
-   AND $sql$, pghistory._rows_after_template('g.pgh_id'), $sql$ = 1
+   AND CASE WHEN $sql$, pghistory._rows_after_template('g.pgh_id'), $sql$ <> 1 THEN false
+            -- if the newcomer looks like the one that left, it may be the same one, come and gone again
+            WHEN e.pgh_id < g.pgh_id AND {e is like g}
+                 AND (SELECT {e is like g} FROM {events} AS e
+                       WHERE {e is k} AND {recorded} AND e.pgh_id < g.pgh_id AND e.pgh_xid <> g.pgh_xid
+                       ORDER BY e.pgh_id DESC LIMIT 1) IS NOT TRUE
+            THEN pghistory._refuse_to_choose({event table}, e.pgh_id)
+            ELSE true END
 UNION ALL
 SELECT {present columns}
   FROM {rows} AS t
  WHERE {t is wanted}
    AND NOT EXISTS (SELECT FROM known AS k
-                    WHERE {t is k} AND COALESCE(k.last_id, k.last_moved, k.next_id, k.next_moved) IS NOT NULL)$sql$)
+                    WHERE {t is k} AND COALESCE(k.last_id, k.last_moved, k.next_id, k.next_moved) IS NOT NULL
+                      AND NOT (COALESCE(k.last_id, k.last_moved) IS NOT NULL
+                               AND (COALESCE(k.last_moved > k.last_id, k.last_id IS NULL)
+                                    OR (SELECT l.pgh_operation IN ('D', 'T') FROM {events} AS l WHERE l.pgh_id = k.last_id))
+                               AND NOT EXISTS (SELECT FROM {events} AS e WHERE {e is k} AND {recorded}
+                                                  AND e.pgh_id > GREATEST(k.last_id, k.last_moved))
+                               AND NOT EXISTS (SELECT FROM moved AS m WHERE {m is k}
+                                                  AND m.pgh_id > GREATEST(k.last_id, k.last_moved))))$sql$)
 $function$;
 
 -- The template of the query over before-images: a row is what its next event found, or what it is today.
@@ -697,11 +744,16 @@ SELECT {past columns}
        JOIN {events} AS g ON g.pgh_id = LEAST(k.next_id, k.next_moved)
        CROSS JOIN LATERAL (
            SELECT e.* FROM {events} AS e
-            WHERE {e is k} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id > g.pgh_id AND e.pgh_operation <> 'I'
-            -- what looks like the newcomer is likely to be it
-            ORDER BY {e is like g}, e.pgh_id LIMIT 1) AS e
+            WHERE {e is k} AND {recorded}
+              AND (e.pgh_id = k.last_id AND e.pgh_operation = 'I'
+                   OR e.pgh_xid = g.pgh_xid AND e.pgh_id > g.pgh_id AND e.pgh_operation <> 'I')
+            ORDER BY e.pgh_id LIMIT 1) AS e
  WHERE (g.pgh_operation = 'I' OR g.pgh_id = k.next_moved)
-   AND $sql$, pghistory._rows_after_template('COALESCE(GREATEST(k.last_id, k.last_moved), 0)'), $sql$ = 1
+   AND CASE WHEN $sql$, pghistory._rows_after_template('COALESCE(GREATEST(k.last_id, k.last_moved), 0)'), $sql$ <> 1 THEN false
+            -- if the one that left looks like the newcomer, it may be the same one, come and gone again
+            WHEN e.pgh_id > g.pgh_id AND g.pgh_operation = 'I' AND {e is like g}
+            THEN pghistory._refuse_to_choose({event table}, e.pgh_id)
+            ELSE true END
 UNION ALL
 SELECT {present columns}
   FROM {rows} AS t

@@ -127,11 +127,11 @@ GRANT EXECUTE ON FUNCTION  -- events.sql
 GRANT EXECUTE ON FUNCTION  -- as_of.sql
     pghistory._table_of_type, pghistory._time_text, pghistory._happened_text, pghistory._had_happened,
     pghistory._history_sources, pghistory._check_history_is_kept, pghistory._history_source,
-    pghistory._refuse_to_guess, pghistory._refuse_vanished, pghistory._refuse_to_guess_value,
-    pghistory._past_columns, pghistory._row_columns, pghistory._check_unique_key, pghistory._has_many_events,
-    pghistory._recorded_text, pghistory._snapshot_text, pghistory._history_texts, pghistory._keys_text,
-    pghistory._known_keys_template, pghistory._rows_after_template, pghistory._after_images_template,
-    pghistory._before_images_template, pghistory._as_of_query
+    pghistory._refuse_to_guess, pghistory._refuse_vanished, pghistory._refuse_to_choose,
+    pghistory._refuse_to_guess_value, pghistory._past_columns, pghistory._row_columns, pghistory._check_unique_key,
+    pghistory._has_many_events, pghistory._recorded_text, pghistory._snapshot_text, pghistory._history_texts,
+    pghistory._keys_text, pghistory._known_keys_template, pghistory._rows_after_template,
+    pghistory._after_images_template, pghistory._before_images_template, pghistory._as_of_query
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- versions.sql

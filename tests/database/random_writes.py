@@ -35,7 +35,9 @@ class Shape:
     def obj(self, choice: random.Random, number: int) -> str:
         """A key as the argument of as_of()."""
         values = [value.strip("'") for value in self.write(choice, number)]
-        return values[0] if len(values) == 1 else json.dumps(dict(zip(self.names, values, strict=True)))
+        return values[0] if len(values) == 1 else json.dumps(
+            {name.strip('"'): value for name, value in zip(self.names, values, strict=True)}
+        )
 
 
 def plain(choice: random.Random, number: int) -> tuple[str, ...]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import random
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import psycopg
 import pytest
-from history import LEVELS, Connection, value
+from history import LEVELS, Connection
 from past import KEPT_BY, as_of, copy, keep, moment
 from random_writes import KEYS, SHAPES, Shape, Writer
 
@@ -58,12 +56,23 @@ def check(connection: Connection, kept: str, level: str, name: str, shape: Shape
         writer.transaction()
         copies.append(Copy(moment(connection), copy(connection, table)))
     is_always_known = backfilled or kept == "before images"
-    for at, expected in copies:
-        for many_events in (False, True):
-            look_often(connection, table, event_table, many_events=many_events)
-            try:
-                found = as_of(connection, table, at)
-            except psycopg.errors.ObjectNotInPrerequisiteState:
-                assert not is_always_known
-            else:
-                assert found == expected, (name, table)
+    for number, (at, expected) in enumerate(copies):
+        look_often(connection, table, event_table, many_events=number % 2 == 0)
+        try:
+            found = as_of(connection, table, at)
+        except psycopg.errors.ObjectNotInPrerequisiteState as error:
+            if is_always_known:
+                # two rows of one key and the same values for a while: either could be the one that stayed
+                assert shape.is_deferrable
+                assert "which of two rows stayed" in str(error)
+        else:
+            assert found == expected
+    at, expected = writer.choice.choice(copies)
+    found = []
+    for key in KEYS:
+        try:
+            found += as_of(connection, table, at, shape.obj(writer.choice, key))
+        except psycopg.errors.ObjectNotInPrerequisiteState:
+            assert shape.is_deferrable or not is_always_known
+            return
+    assert sorted(found) == expected
