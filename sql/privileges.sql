@@ -143,13 +143,16 @@ GRANT EXECUTE ON FUNCTION  -- backfill.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- revert.sql
-    pghistory._writable_columns, pghistory._rows_text, pghistory._key_of_today
+    pghistory._writable_columns, pghistory._rows_text, pghistory._key_of_today, pghistory._write_event,
+    pghistory._revert
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- undo.sql
-    pghistory._undoable_tables, pghistory._undo_condition, pghistory._undo_changes_text, pghistory._undo_texts,
-    pghistory._undo_steps, pghistory._depth, pghistory._undo_plan, pghistory._shown_plan, pghistory._is_there,
-    pghistory._is_referred_to, pghistory._undo_statement, pghistory._lock_for_undo, pghistory._refuse_undo,
+    pghistory._undoable_tables, pghistory._undo_condition, pghistory._undo_changes_text, pghistory._is_concerned,
+    pghistory._key_after_text, pghistory._undo_texts, pghistory._undo_steps, pghistory._depth,
+    pghistory._undo_plan, pghistory._shown_plan, pghistory._is_there, pghistory._dragging_keys,
+    pghistory._is_referred_to, pghistory._write_back, pghistory._undo_outcome, pghistory._outcome_statement,
+    pghistory._undo_at_once, pghistory._undo_statement, pghistory._lock_for_undo, pghistory._refuse_undo,
     pghistory._take_step, pghistory._undo, pghistory._undo_in_context
     TO PUBLIC;
 
