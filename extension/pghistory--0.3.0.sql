@@ -250,7 +250,8 @@ $function$;
 -- The foreign keys that point at a table: from which table, its columns, and those that they point at. Copies that
 -- PostgreSQL makes for partitions are left out.
 CREATE FUNCTION pghistory._foreign_keys_to(
-    "table" regclass, OUT referring regclass, OUT columns name[], OUT referred name[], OUT delete_action "char")
+    "table" regclass, OUT referring regclass, OUT columns name[], OUT referred name[], OUT delete_action "char",
+    OUT update_action "char")
  RETURNS SETOF record
  LANGUAGE sql
  STABLE
@@ -263,7 +264,7 @@ AS $function$
            ARRAY(SELECT a.attname FROM unnest(c.confkey) WITH ORDINALITY AS k(number, position)
                                        JOIN pg_attribute AS a ON a.attrelid = c.confrelid AND a.attnum = k.number
                   ORDER BY k.position),
-           c.confdeltype
+           c.confdeltype, c.confupdtype
       FROM pg_constraint AS c
      WHERE c.confrelid = "table" AND c.contype = 'f' AND c.conparentid = 0
 $function$;
@@ -3885,7 +3886,7 @@ BEGIN
     END IF;
     EXECUTE format(
         'SELECT EXISTS (SELECT FROM %s AS t CROSS JOIN LATERAL ('
-        'SELECT e.%I AS value FROM %s AS e WHERE %s AND e.pgh_operation IN (''I'', ''U'') '
+        'SELECT e.%I AS value FROM %s AS e WHERE %s AND e.pgh_operation IN (''I'', ''U'', ''S'') '
         'ORDER BY e.pgh_id DESC LIMIT 1) AS e WHERE ROW(e.value)::record *<> ROW(t.%I)::record)',
         pghistory._table_name("table"), field, pghistory._table_name(event_table),
         pghistory._same_object_text(event_table, key, pghistory._qualified('e', pghistory._object_columns(key)),
@@ -5011,7 +5012,7 @@ CREATE FUNCTION pghistory._previous_value_text(
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT CASE WHEN missing_value IS NULL THEN format('%s.%I', alias, field)
-                ELSE format('CASE WHEN %1$s.pgh_id <= %3$s AND %2$s.pgh_id > %3$s THEN %4$L::%5$s ELSE %1$s.%6$I END',
+                ELSE format('CASE WHEN %1$s.pgh_id OPERATOR(pg_catalog.<=) %3$s AND %2$s.pgh_id OPERATOR(pg_catalog.>) %3$s THEN %4$L::%5$s ELSE %1$s.%6$I END',
                             alias, next_alias, added_after, missing_value,
                             (SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
                               WHERE a.attrelid = event_table AND a.attname = field),
@@ -5478,7 +5479,8 @@ $function$;
 
 -- Which events can tell what a table was like: those of trackers that record every row, without a condition, with all
 -- columns, in one event table that names the object. After-images say what a row became, before-images what it was.
--- `labels` has the label to read for each operation's letter; `missing` says what nothing records.
+-- `labels` has the label to read for each operation's letter; `missing` says what nothing records. It is complete if
+-- TRUNCATE has been recorded as long as the rest.
 CREATE FUNCTION pghistory._history_sources(
     "table" regclass,
     OUT event_table regclass,
@@ -5487,6 +5489,7 @@ CREATE FUNCTION pghistory._history_sources(
     OUT since timestamp with time zone,
     OUT since_xid xid8,
     OUT since_event bigint,
+    OUT is_complete boolean,
     OUT missing text)
  RETURNS SETOF record
  LANGUAGE sql
@@ -5500,7 +5503,8 @@ AS $function$
                ('after', 'truncate', 'T', true)
     ), recorded AS (
         SELECT t.event_table, t.label, t.since, t.since_xid, t.since_event, o.operation, o.code,
-               CASE WHEN o.condition IS NOT NULL THEN 'with a condition'
+               -- one that is void now narrowed what was written before
+               CASE WHEN t.condition IS NOT NULL THEN 'with a condition'
                     WHEN e.obj_key = '{}' THEN 'without the key'
                     WHEN f.missing IS NOT NULL THEN format('without %s', f.missing) END AS lack
           FROM pghistory.tracker AS t
@@ -5524,9 +5528,14 @@ AS $function$
     )
     SELECT c.event_table, c.image,
            COALESCE(jsonb_object_agg(c.code, c.label) FILTER (WHERE c.label IS NOT NULL AND c.lack IS NULL), '{}'),
-           max(c.since) FILTER (WHERE c.lack IS NULL),
-           (array_agg(c.since_xid ORDER BY c.since DESC NULLS LAST) FILTER (WHERE c.lack IS NULL))[1],
-           max(c.since_event) FILTER (WHERE c.lack IS NULL),
+           max(c.since) FILTER (WHERE c.lack IS NULL AND NOT c.is_optional),
+           (array_agg(c.since_xid ORDER BY c.since DESC NULLS LAST)
+                FILTER (WHERE c.lack IS NULL AND NOT c.is_optional))[1],
+           max(c.since_event) FILTER (WHERE c.lack IS NULL AND NOT c.is_optional),
+           bool_and(c.lack IS NULL AND c.label IS NOT NULL AND c.since_event <= (
+               SELECT max(o.since_event) FROM covered AS o
+                WHERE o.event_table = c.event_table AND o.image = c.image AND NOT o.is_optional))
+               FILTER (WHERE c.is_optional),
            string_agg(concat(c.operation, ' (' || c.lack || ')'), ', ' ORDER BY c.operation)
                FILTER (WHERE (c.label IS NULL OR c.lack IS NOT NULL) AND NOT c.is_optional)
       FROM covered AS c
@@ -5567,7 +5576,7 @@ $function$;
 -- The source for a table at a time, or the refusal that says from when on it can be told.
 CREATE FUNCTION pghistory._history_source(
     "table" regclass, at timestamp with time zone, OUT event_table regclass, OUT image text, OUT labels jsonb,
-    OUT since_event bigint)
+    OUT since_event bigint, OUT is_complete boolean)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
@@ -5586,6 +5595,7 @@ BEGIN
             image := source.image;
             labels := source.labels;
             since_event := source.since_event;
+            is_complete := source.is_complete;
             RETURN;
         END IF;
         earliest := LEAST(earliest, source.since);
@@ -5644,6 +5654,31 @@ BEGIN
                               pghistory._table_name(event_table), event_id),
               HINT = 'TRUNCATE is recorded by kind ''history'' and ''before_truncate''; '
                      'partitions that are dropped or detached are not.';
+END
+$function$;
+
+-- What a transaction leaves open in which two rows had the same key for a while.
+CREATE FUNCTION pghistory._refuse_to_choose(event_table regclass, event_id bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    obj text;
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _refuse_to_choose.event_table;
+    EXECUTE format('SELECT %s FROM %s AS e WHERE e.pgh_id = $1',
+                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
+                   pghistory._table_name(event_table))
+       INTO obj USING event_id;
+    RAISE EXCEPTION 'which of two rows stayed that were row % of table % is not known', obj,
+            pghistory._table_name(registered."table")
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('The transaction of event %s:%s had two rows under one key before it ended.',
+                              pghistory._table_name(event_table), event_id),
+              HINT = 'Earlier and later times can be told.';
 END
 $function$;
 
@@ -5751,7 +5786,7 @@ AS $function$
 BEGIN
     IF EXISTS (
         SELECT FROM pg_index AS i
-         WHERE i.indrelid = "table" AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
+         WHERE i.indrelid = "table" AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
            AND ARRAY(SELECT a.attname FROM unnest(i.indkey::smallint[]) WITH ORDINALITY AS k(number, position)
                                            JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number
                                                                   AND a.attnotnull
@@ -5854,6 +5889,10 @@ BEGIN
                                               pghistory._qualified('k', held)),
         'm is k', pghistory._same_object_text(event_table, key, pghistory._qualified('m', held),
                                               pghistory._qualified('k', held)),
+        'n is k', pghistory._same_object_text(event_table, key, pghistory._qualified('n', held),
+                                              pghistory._qualified('k', held)),
+        'l is k', pghistory._same_object_text(event_table, key, pghistory._qualified('l', held),
+                                              pghistory._qualified('k', held)),
         'l is e', pghistory._same_object_text(event_table, key, pghistory._qualified('l', held),
                                               pghistory._qualified('e', held)),
         't is k', pghistory._same_object_text(event_table, key, pghistory._qualified('t', key),
@@ -5863,8 +5902,20 @@ BEGIN
         'past', format('(%s)', pghistory._happened_text(event_table, 'e', at)),
         'has moves', has_moves,
         'moved', is_moved,
+        -- After-images name the key that a row got, before-images the one that it had.
+        'e came', CASE source.image WHEN 'after' THEN format('(e.pgh_operation = ''I'' OR %s)', is_moved)
+                                    ELSE '(e.pgh_operation = ''I'')' END,
+        'e went', CASE source.image WHEN 'after' THEN '(e.pgh_operation IN (''D'', ''T''))'
+                                    ELSE format('(e.pgh_operation IN (''D'', ''T'') OR %s)', is_moved) END,
+        'moves', CASE source.image WHEN 'after' THEN '-1' ELSE '1' END,
+        'e is like g', COALESCE(
+            (SELECT format('ROW(%s)::record *= ROW(%s)::record',
+                           string_agg(format('e.%I', m.column_name), ', ' ORDER BY m.table_column_number),
+                           string_agg(format('g.%I', m.column_name), ', ' ORDER BY m.table_column_number))
+               FROM pghistory.event_column AS m
+              WHERE m.event_table = source.event_table AND m.table_column_name <> ALL (key)), 'false'),
         -- Rows that were emptied or dropped without an event are missed when they should be there.
-        'may vanish', NOT source.labels ? 'T' OR relation_kind <> 'r',
+        'may vanish', NOT source.is_complete OR relation_kind <> 'r',
         'past columns', pghistory._past_columns(
             "table", event_table, at, true,
             format('EXISTS (SELECT FROM %s AS l WHERE %s AND l.pgh_id > e.pgh_id)', pghistory._table_name(event_table),
@@ -5874,9 +5925,8 @@ BEGIN
 END
 $function$;
 
--- Which keys to look at: of one object, its own; of all, one after the other by the index, where objects have many
--- events; null where all events are better read once.
-CREATE FUNCTION pghistory._keys_text("table" regclass, event_table regclass, obj text)
+-- The key of one object, as a query.
+CREATE FUNCTION pghistory._keys_text(event_table regclass, obj text)
  RETURNS text
  LANGUAGE plpgsql
  STABLE
@@ -5886,10 +5936,6 @@ DECLARE
     obj_key CONSTANT name[] := (SELECT e.obj_key FROM pghistory.event_table AS e
                              WHERE e.event_table = _keys_text.event_table);
 BEGIN
-    IF obj IS NULL THEN
-        RETURN CASE WHEN pghistory._has_many_events("table", event_table, obj_key)
-                    THEN 'SELECT {key} FROM walk UNION SELECT {key} FROM moved' END;
-    END IF;
     RETURN (SELECT format('SELECT %s', string_agg(
                        format('%L::%s AS %I', i.value, format_type((pghistory._base_type(a.atttypid, -1)).type_id, -1),
                               k.held), ', ' ORDER BY k.position))
@@ -5902,15 +5948,16 @@ $function$;
 
 -- The template of the common table expressions that know, of each key, the last event that had happened and the next.
 -- With after-images the next one only matters where none had. `moved` has what left keys (after-images) or came to
--- them (before-images) by updates that gave rows another key.
-CREATE FUNCTION pghistory._known_keys_template(image text, keys text, has_moves boolean)
+-- them (before-images) by updates that gave rows another key. The keys to look at are those of one object; or of all, one
+-- after the other by the index, where such a walk pays; or else all events are read once.
+CREATE FUNCTION pghistory._known_keys_template(image text, look_at text, has_moves boolean)
  RETURNS text
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT concat(
-        CASE WHEN keys LIKE '%FROM walk%' THEN $sql$
+        CASE WHEN look_at = 'walk' THEN $sql$
 walk AS (
     (SELECT {e.key} FROM {events} AS e WHERE {e.key is known} ORDER BY {e.key} LIMIT 1)
     UNION ALL
@@ -5925,7 +5972,7 @@ moved AS MATERIALIZED (
 ), moved_key AS (
     SELECT {key}, max(pgh_id) FILTER (WHERE is_past) AS last_moved, min(pgh_id) AS first_moved FROM moved GROUP BY {key}
 ),$sql$,
-        CASE WHEN keys IS NOT NULL THEN $sql$
+        CASE WHEN look_at <> 'events' THEN concat($sql$
 known AS MATERIALIZED (
     SELECT {k.key}, l.last_id, m.last_moved,
            CASE WHEN {next matters} THEN
@@ -5935,12 +5982,13 @@ known AS MATERIALIZED (
            CASE WHEN m.first_moved IS NOT NULL THEN
                (SELECT min(n.pgh_id) FROM moved AS n
                  WHERE {n is k} AND n.pgh_id > COALESCE(GREATEST(l.last_id, m.last_moved), 0)) END AS next_moved
-      FROM ({keys}) AS k
+      FROM ($sql$, CASE look_at WHEN 'walk' THEN 'SELECT {key} FROM walk UNION SELECT {key} FROM moved'
+                                ELSE '{object}' END, $sql$) AS k
            LEFT JOIN moved_key AS m ON {m is k}
            CROSS JOIN LATERAL (
                SELECT (SELECT e.pgh_id FROM {events} AS e WHERE {e is k} AND {recorded} AND {past}
                         ORDER BY e.pgh_id DESC LIMIT 1) AS last_id) AS l
-)$sql$
+)$sql$)
         ELSE concat($sql$
 happened AS MATERIALIZED ($sql$,
             CASE WHEN has_moves THEN $sql$
@@ -5971,6 +6019,21 @@ happened AS MATERIALIZED ($sql$,
 )$sql$) END)
 $function$;
 
+-- The template of how many rows had a key after an event: as many as have it today, less those that came since, and those
+-- that went. One or none; the order of events within a transaction does not matter to it.
+CREATE FUNCTION pghistory._rows_after_template(event_id text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT replace($sql$(EXISTS (SELECT FROM {rows} AS t WHERE {t is k})::integer
+        - (SELECT count(*) FILTER (WHERE {e came}) - count(*) FILTER (WHERE {e went}) FROM {events} AS e
+            WHERE {e is k} AND {recorded} AND e.pgh_id > $after$)
+        - {moves} * (SELECT count(*) FROM moved AS m WHERE {m is k} AND m.pgh_id > $after$))$sql$,
+        '$after$', event_id)
+$function$;
+
 -- The template of the query over after-images: a row is what its last event made it; if none had happened, what the first
 -- one found, or what it is today.
 CREATE FUNCTION pghistory._after_images_template(may_vanish boolean)
@@ -5988,44 +6051,73 @@ SELECT {past columns}
                  WHEN COALESCE(k.next_moved < k.next_id, k.next_id IS NULL)
                  THEN pghistory._refuse_to_guess({event table}, k.next_moved)
                  WHEN e.pgh_operation IN ('S', 'D', 'T') THEN true
-                 WHEN e.pgh_operation = 'I' THEN false
-                 WHEN {moved} AND NOT EXISTS (SELECT FROM moved AS m WHERE {m is k} AND m.pgh_xid = e.pgh_xid) THEN false
+                 WHEN NOT {e came} THEN pghistory._refuse_to_guess({event table}, e.pgh_id)
+                 -- perhaps in the place of a row that left in the same transaction
+                 WHEN NOT EXISTS (SELECT FROM {events} AS l
+                                   WHERE {l is e} AND l.pgh_xid = e.pgh_xid AND l.pgh_operation IN ('D', 'T'))
+                      AND NOT EXISTS (SELECT FROM moved AS m WHERE {m is k} AND m.pgh_xid = e.pgh_xid)
+                      OR $sql$, pghistory._rows_after_template('0'), $sql$ = 0
+                 THEN false
                  ELSE pghistory._refuse_to_guess({event table}, e.pgh_id) END
        WHEN COALESCE(k.last_moved > k.last_id, k.last_id IS NULL) OR e.pgh_operation IN ('D', 'T') THEN false$sql$,
         CASE WHEN may_vanish THEN $sql$
-       WHEN NOT EXISTS (SELECT FROM {rows} AS t WHERE {t is k})
-            AND NOT EXISTS (SELECT FROM {events} AS l WHERE {l is e} AND l.pgh_id > e.pgh_id)
-            AND NOT EXISTS (SELECT FROM moved AS m WHERE {m is k} AND m.pgh_id > e.pgh_id)
+       WHEN COALESCE(
+                (SELECT n.came AND NOT EXISTS (SELECT FROM {events} AS l
+                                                WHERE {l is k} AND l.pgh_xid = n.pgh_xid AND l.pgh_id > n.pgh_id
+                                                  AND l.pgh_operation IN ('D', 'T'))
+                               AND NOT EXISTS (SELECT FROM moved AS m
+                                                WHERE {m is k} AND m.pgh_xid = n.pgh_xid AND m.pgh_id > n.pgh_id)
+                   FROM ((SELECT e.pgh_id, e.pgh_xid, {e came} AS came FROM {events} AS e
+                           WHERE {e is k} AND {recorded} AND e.pgh_id > k.last_id ORDER BY e.pgh_id LIMIT 1)
+                         UNION ALL
+                         SELECT m.pgh_id, m.pgh_xid, false FROM moved AS m WHERE {m is k} AND m.pgh_id > k.last_id) AS n
+                  ORDER BY n.pgh_id LIMIT 1),
+                NOT EXISTS (SELECT FROM {rows} AS t WHERE {t is k}))
        THEN pghistory._refuse_vanished({event table}, e.pgh_id)$sql$ END, $sql$
        ELSE true END
 UNION ALL
--- One transaction put a row in the place of another, and its events have the newcomer before the one that left.
+-- One transaction put a row in the place of another, and its events have the newcomer before the one that left. If nothing
+-- happened since, it is the row of today.
 SELECT {past columns}
   FROM known AS k
        JOIN {events} AS g ON g.pgh_id = GREATEST(k.last_id, k.last_moved)
        CROSS JOIN LATERAL (
+           SELECT min(n.pgh_id) FILTER (WHERE n.is_of_key) AS event_id, min(n.pgh_id) AS any_id
+             FROM (SELECT e.pgh_id, true AS is_of_key FROM {events} AS e
+                    WHERE {e is k} AND {recorded} AND e.pgh_id > g.pgh_id
+                   UNION ALL
+                   SELECT m.pgh_id, false FROM moved AS m WHERE {m is k} AND m.pgh_id > g.pgh_id) AS n) AS n
+       CROSS JOIN LATERAL (
            SELECT e.* FROM {events} AS e
-            WHERE {e is k} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id
-              AND e.pgh_operation IN ('I', 'U')
+            WHERE {e is k} AND {recorded}
+              AND (e.pgh_id = n.event_id AND n.event_id = n.any_id AND e.pgh_operation IN ('D', 'T')
+                   OR e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id AND e.pgh_operation IN ('I', 'U'))
             ORDER BY e.pgh_id DESC LIMIT 1) AS e
- WHERE (g.pgh_operation IN ('D', 'T') OR k.last_moved > k.last_id)
+ WHERE (g.pgh_operation IN ('D', 'T') OR COALESCE(k.last_moved > k.last_id, k.last_id IS NULL))
+   AND n.any_id IS NOT NULL
    AND EXISTS (SELECT FROM {events} AS e
-                WHERE {e is k} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id
-                  AND (e.pgh_operation = 'I' OR {moved}))
-   AND COALESCE(
-           (SELECT n.stays
-              FROM (SELECT e.pgh_id, NOT (e.pgh_operation = 'I' OR {moved}) AS stays
-                      FROM {events} AS e WHERE {e is k} AND {recorded} AND e.pgh_id > g.pgh_id
-                    UNION ALL
-                    SELECT m.pgh_id, true FROM moved AS m WHERE {m is k} AND m.pgh_id > g.pgh_id) AS n
-             ORDER BY n.pgh_id LIMIT 1),
-           EXISTS (SELECT FROM {rows} AS t WHERE {t is k}))
+                WHERE {e is k} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id AND {e came})
+   AND CASE WHEN $sql$, pghistory._rows_after_template('g.pgh_id'), $sql$ <> 1 THEN false
+            -- if the newcomer looks like the one that left, it may be the same one, come and gone again
+            WHEN e.pgh_id < g.pgh_id AND {e is like g}
+                 AND (SELECT {e is like g} FROM {events} AS e
+                       WHERE {e is k} AND {recorded} AND e.pgh_id < g.pgh_id AND e.pgh_xid <> g.pgh_xid
+                       ORDER BY e.pgh_id DESC LIMIT 1) IS NOT TRUE
+            THEN pghistory._refuse_to_choose({event table}, e.pgh_id)
+            ELSE true END
 UNION ALL
 SELECT {present columns}
   FROM {rows} AS t
  WHERE {t is wanted}
    AND NOT EXISTS (SELECT FROM known AS k
-                    WHERE {t is k} AND COALESCE(k.last_id, k.last_moved, k.next_id, k.next_moved) IS NOT NULL)$sql$)
+                    WHERE {t is k} AND COALESCE(k.last_id, k.last_moved, k.next_id, k.next_moved) IS NOT NULL
+                      AND NOT (COALESCE(k.last_id, k.last_moved) IS NOT NULL
+                               AND (COALESCE(k.last_moved > k.last_id, k.last_id IS NULL)
+                                    OR (SELECT l.pgh_operation IN ('D', 'T') FROM {events} AS l WHERE l.pgh_id = k.last_id))
+                               AND NOT EXISTS (SELECT FROM {events} AS e WHERE {e is k} AND {recorded}
+                                                  AND e.pgh_id > GREATEST(k.last_id, k.last_moved))
+                               AND NOT EXISTS (SELECT FROM moved AS m WHERE {m is k}
+                                                  AND m.pgh_id > GREATEST(k.last_id, k.last_moved))))$sql$)
 $function$;
 
 -- The template of the query over before-images: a row is what its next event found, or what it is today.
@@ -6038,33 +6130,24 @@ AS $function$
     SELECT concat($sql$
 SELECT {past columns}
   FROM known AS k JOIN {events} AS e ON e.pgh_id = k.next_id
- WHERE CASE
-       WHEN k.next_moved < k.next_id THEN false
-       WHEN e.pgh_operation <> 'I' THEN true$sql$,
-        CASE WHEN may_vanish THEN $sql$
-       WHEN k.last_id >= COALESCE(k.last_moved, 0)
-            AND (SELECT l.pgh_operation NOT IN ('D', 'T') FROM {events} AS l WHERE l.pgh_id = k.last_id)
-            AND NOT EXISTS (SELECT FROM {events} AS l
-                             WHERE {l is e} AND l.pgh_xid = e.pgh_xid AND l.pgh_id > e.pgh_id AND l.pgh_operation <> 'I')
-       THEN pghistory._refuse_vanished({event table}, k.last_id)$sql$ END, $sql$
-       ELSE false END
+ WHERE COALESCE(k.next_moved > k.next_id, true) AND e.pgh_operation <> 'I'
 UNION ALL
 -- One transaction put a row in the place of another, and its events have the newcomer before the one that left.
 SELECT {past columns}
   FROM known AS k
-       JOIN {events} AS n ON n.pgh_id = LEAST(k.next_id, k.next_moved)
+       JOIN {events} AS g ON g.pgh_id = LEAST(k.next_id, k.next_moved)
        CROSS JOIN LATERAL (
            SELECT e.* FROM {events} AS e
-            WHERE {e is k} AND {recorded} AND e.pgh_xid = n.pgh_xid AND e.pgh_id > n.pgh_id AND e.pgh_operation <> 'I'
+            WHERE {e is k} AND {recorded}
+              AND (e.pgh_id = k.last_id AND e.pgh_operation = 'I'
+                   OR e.pgh_xid = g.pgh_xid AND e.pgh_id > g.pgh_id AND e.pgh_operation <> 'I')
             ORDER BY e.pgh_id LIMIT 1) AS e
- WHERE (n.pgh_operation = 'I' OR n.pgh_id = k.next_moved)
-   AND CASE
-       WHEN COALESCE(k.last_id, k.last_moved) IS NULL
-       -- that of both ids is to be looked at once e is known
-       THEN CASE WHEN n.pgh_operation = 'I' THEN false
-                 ELSE pghistory._refuse_to_guess({event table}, LEAST(n.pgh_id, e.pgh_id)) END
-       WHEN COALESCE(k.last_moved > k.last_id, k.last_id IS NULL) THEN true
-       ELSE (SELECT NOT (e.pgh_operation IN ('D', 'T') OR {moved}) FROM {events} AS e WHERE e.pgh_id = k.last_id) END
+ WHERE (g.pgh_operation = 'I' OR g.pgh_id = k.next_moved)
+   AND CASE WHEN $sql$, pghistory._rows_after_template('COALESCE(GREATEST(k.last_id, k.last_moved), 0)'), $sql$ <> 1 THEN false
+            -- if the one that left looks like the newcomer, it may be the same one, come and gone again
+            WHEN e.pgh_id > g.pgh_id AND g.pgh_operation = 'I' AND {e is like g}
+            THEN pghistory._refuse_to_choose({event table}, e.pgh_id)
+            ELSE true END
 UNION ALL
 SELECT {present columns}
   FROM {rows} AS t
@@ -6073,11 +6156,16 @@ SELECT {present columns}
         CASE WHEN may_vanish THEN $sql$
 UNION ALL
 SELECT {past columns}
-  FROM known AS k JOIN {events} AS e ON e.pgh_id = GREATEST(k.last_id, k.last_moved)
+  FROM known AS k
+       JOIN {events} AS e ON e.pgh_id = GREATEST(k.last_id, k.last_moved)
+       LEFT JOIN {events} AS g ON g.pgh_id = LEAST(k.next_id, k.next_moved)
  WHERE CASE
-       WHEN COALESCE(k.next_id, k.next_moved) IS NOT NULL THEN false
-       WHEN e.pgh_id = k.last_id AND (e.pgh_operation IN ('D', 'T') OR {moved}) THEN false
-       WHEN EXISTS (SELECT FROM {rows} AS t WHERE {t is k}) THEN false
+       WHEN e.pgh_id = k.last_id AND {e went} THEN false
+       WHEN g.pgh_id IS NULL AND EXISTS (SELECT FROM {rows} AS t WHERE {t is k}) THEN false
+       WHEN g.pgh_id = k.next_id AND g.pgh_operation <> 'I' THEN false
+       WHEN EXISTS (SELECT FROM {events} AS l
+                     WHERE {l is k} AND l.pgh_xid = g.pgh_xid AND l.pgh_id > g.pgh_id AND l.pgh_operation <> 'I')
+       THEN false
        ELSE pghistory._refuse_vanished({event table}, e.pgh_id) END$sql$ END)
 $function$;
 
@@ -6091,24 +6179,24 @@ AS $function$
 DECLARE
     source record;
     key name[];
-    keys text;
+    look_at text;
     texts jsonb;
 BEGIN
     source := pghistory._history_source("table", at);
     key := (SELECT e.obj_key FROM pghistory.event_table AS e WHERE e.event_table = source.event_table);
     PERFORM pghistory._check_unique_key("table", key);
-    keys := pghistory._keys_text("table", source.event_table, obj);
-    texts := pghistory._history_texts("table", source, at);
-    texts := texts || jsonb_build_object(
-        'keys', pghistory._rendered(keys, texts),
+    look_at := CASE WHEN obj IS NOT NULL THEN 'object'
+                    WHEN pghistory._has_many_events("table", source.event_table, key) THEN 'walk'
+                    ELSE 'events' END;
+    texts := pghistory._history_texts("table", source, at) || jsonb_build_object(
+        'object', CASE WHEN obj IS NOT NULL THEN pghistory._keys_text(source.event_table, obj) END,
         'row columns', pghistory._row_columns("table"),
-        'n is k', replace(texts ->> 'm is k', 'm.', 'n.'),
         'next matters', CASE source.image WHEN 'after' THEN 'COALESCE(l.last_id, m.last_moved) IS NULL' ELSE 'true' END,
         't is wanted', CASE WHEN obj IS NULL THEN 'true'
                             ELSE pghistory._identity_text("table", pghistory._object_identity(key, obj)) END);
     RETURN pghistory._rendered(
         concat('WITH RECURSIVE',
-               pghistory._known_keys_template(source.image, keys, (texts -> 'has moves')::boolean),
+               pghistory._known_keys_template(source.image, look_at, (texts -> 'has moves')::boolean),
                E'\nSELECT {row columns} FROM (',
                CASE source.image WHEN 'after' THEN pghistory._after_images_template((texts -> 'may vanish')::boolean)
                                  ELSE pghistory._before_images_template((texts -> 'may vanish')::boolean) END,
@@ -6486,7 +6574,22 @@ BEGIN
 END
 $function$;
 
-CREATE FUNCTION pghistory.revert(event anyelement)
+-- Runs a statement that writes to a table of the user's, under the search_path that its triggers expect.
+CREATE FUNCTION pghistory._write_event(statement text, event anyelement, search_path text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    result jsonb;
+BEGIN
+    PERFORM set_config('search_path', search_path, true);
+    EXECUTE statement INTO result USING event;
+    RETURN result;
+END
+$function$;
+
+CREATE FUNCTION pghistory._revert(event anyelement, search_path text)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -6495,6 +6598,7 @@ AS $function$
 DECLARE
     source CONSTANT regclass := (SELECT t.typrelid FROM pg_type AS t WHERE t.oid = pg_typeof(event));
     registered record;
+    columns record;
     given record;
     missing text;
     obj text;
@@ -6534,18 +6638,24 @@ BEGIN
     -- A before-image is of the row as it was when its key was still the one before.
     obj := pghistory._key_of_today(source, given.obj, given.id - CASE WHEN given.operation = 'B' THEN 1 ELSE 0 END);
     identity := pghistory._identity_text(registered."table", pghistory._object_identity(registered.obj_key, obj));
-    EXECUTE (SELECT format('UPDATE %s AS t SET %s WHERE %s RETURNING to_jsonb(t)', pghistory._rows_text(registered."table"),
-                           string_agg(format('%I = ($1).%I::%s', c.name, c.held, c.type_text), ', ' ORDER BY c.number),
-                           identity)
-               FROM pghistory._writable_columns(registered."table", source, given.id) AS c WHERE c.is_updatable)
-       INTO result USING event;
+    SELECT string_agg(quote_ident(c.name), ', ' ORDER BY c.number) AS names,
+           string_agg(format('($1).%I::%s', c.held, c.type_text), ', ' ORDER BY c.number) AS "values",
+           string_agg(format('%I = ($1).%I::%s', c.name, c.held, c.type_text), ', ' ORDER BY c.number)
+               FILTER (WHERE c.is_updatable) AS sets
+      INTO columns
+      FROM pghistory._writable_columns(registered."table", source, given.id) AS c;
+    result := pghistory._write_event(
+        CASE WHEN columns.sets IS NULL
+             THEN format('SELECT pg_catalog.to_jsonb(t) FROM %s AS t WHERE %s', pghistory._rows_text(registered."table"),
+                         identity)
+             ELSE format('UPDATE %s AS t SET %s WHERE %s RETURNING pg_catalog.to_jsonb(t)',
+                         pghistory._rows_text(registered."table"), columns.sets, identity) END,
+        event, search_path);
     IF result IS NULL THEN
-        EXECUTE (SELECT format('INSERT INTO %s AS t (%s) OVERRIDING SYSTEM VALUE VALUES (%s) RETURNING to_jsonb(t)',
-                               pghistory._table_name(registered."table"),
-                               string_agg(quote_ident(c.name), ', ' ORDER BY c.number),
-                               string_agg(format('($1).%I::%s', c.held, c.type_text), ', ' ORDER BY c.number))
-                   FROM pghistory._writable_columns(registered."table", source, given.id) AS c)
-           INTO result USING event;
+        result := pghistory._write_event(
+            format('INSERT INTO %s AS t (%s) OVERRIDING SYSTEM VALUE VALUES (%s) RETURNING pg_catalog.to_jsonb(t)',
+                   pghistory._table_name(registered."table"), columns.names, columns."values"),
+            event, search_path);
     END IF;
     IF result IS NULL THEN
         RAISE EXCEPTION 'row % of table % was not written', obj, pghistory._table_name(registered."table")
@@ -6553,6 +6663,16 @@ BEGIN
                   HINT = 'A trigger or a rule of the table kept it from being written.';
     END IF;
     RETURN result;
+END
+$function$;
+
+CREATE FUNCTION pghistory.revert(event anyelement)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    -- Not pinned, so that triggers of the table see the caller's search_path; all that is called from here on is.
+    RETURN pghistory._revert(event, pg_catalog.current_setting('search_path'));
 END
 $function$;
 COMMENT ON FUNCTION pghistory.revert(anyelement) IS
@@ -6627,6 +6747,38 @@ AS $function$
      WHERE m.event_table = _undo_changes_text.event_table
 $function$;
 
+-- Is there anything to take back? Where not, nothing is asked of the caller's rights.
+CREATE FUNCTION pghistory._is_concerned(texts jsonb)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    is_concerned boolean;
+BEGIN
+    EXECUTE pghistory._rendered('SELECT EXISTS (SELECT FROM {events} AS e WHERE {wanted} AND {recorded})', texts)
+       INTO is_concerned;
+    RETURN is_concerned;
+END
+$function$;
+
+-- The key that the object had after an event, as SQL expressions over it.
+CREATE FUNCTION pghistory._key_after_text(event_table regclass, obj_key name[], image text, alias text)
+ RETURNS text[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN image = 'before' AND pghistory._has_moves(event_table, obj_key) THEN
+        ARRAY(SELECT format('CASE WHEN %1$s.pgh_operation OPERATOR(pg_catalog.=) ''B'' THEN COALESCE(%1$s.%2$I, %1$s.%3$I) ELSE %1$s.%3$I END',
+                            alias, k.other, k.held)
+                FROM unnest(pghistory._other_key_columns(obj_key), pghistory._object_columns(obj_key)) WITH ORDINALITY
+                         AS k(other, held, position)
+               ORDER BY k.position)
+        ELSE pghistory._qualified(alias, pghistory._object_columns(obj_key)) END
+$function$;
+
 -- The texts that the statements of an undo are made of.
 CREATE FUNCTION pghistory._undo_texts("table" regclass, source record, context_id uuid, xid xid8)
  RETURNS jsonb
@@ -6646,11 +6798,7 @@ BEGIN
     held := pghistory._object_columns(registered.obj_key);
     others := pghistory._other_key_columns(registered.obj_key);
     has_moves := pghistory._has_moves(event_table, registered.obj_key);
-    -- the key that the object had after event e
-    key_after := CASE WHEN has_moves AND source.image = 'before' THEN
-        ARRAY(SELECT format('CASE WHEN e.pgh_operation = ''B'' THEN COALESCE(e.%I, e.%I) ELSE e.%I END', o, h, h)
-                FROM unnest(others, held) WITH ORDINALITY AS k(o, h, position) ORDER BY k.position)
-        ELSE pghistory._qualified('e', held) END;
+    key_after := pghistory._key_after_text(event_table, registered.obj_key, source.image, 'e');
     RETURN jsonb_build_object(
         'events', pghistory._table_name(event_table),
         'rows', pghistory._rows_text("table"),
@@ -6658,10 +6806,32 @@ BEGIN
         'wanted n', pghistory._undo_condition(event_table, context_id, xid, 'n'),
         'recorded', pghistory._recorded_text(source, 'e'),
         'recorded n', pghistory._recorded_text(source, 'n'),
+        'recorded h', pghistory._recorded_text(source, 'h'),
         'n is e', pghistory._same_object_text(event_table, registered.obj_key, pghistory._qualified('n', held), key_after),
-        'n left e', CASE WHEN has_moves AND source.image = 'after' THEN
-            pghistory._same_object_text(event_table, registered.obj_key, pghistory._qualified('n', others), key_after)
-            ELSE 'false' END,
+        -- another row may have the key of an object that had left it only while the key may be taken twice
+        'may be doubled', EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = "table" AND i.indisunique AND NOT i.indimmediate)
+                          AND has_moves,
+        'left', CASE WHEN has_moves AND source.image = 'after' THEN pghistory._rendered(
+            'LEFT JOIN (SELECT e.pgh_id, min(n.pgh_id) AS left_id FROM {events} AS e JOIN {events} AS n '
+            'ON {n left e} AND n.pgh_id > e.pgh_id WHERE {wanted} AND {recorded} AND {recorded n} GROUP BY e.pgh_id) AS l '
+            'ON l.pgh_id = e.pgh_id',
+            jsonb_build_object(
+                'events', pghistory._table_name(event_table),
+                'n left e', pghistory._same_object_text(event_table, registered.obj_key,
+                                                        pghistory._qualified('n', others), key_after),
+                'wanted', pghistory._undo_condition(event_table, context_id, xid, 'e'),
+                'recorded', pghistory._recorded_text(source, 'e'),
+                'recorded n', pghistory._recorded_text(source, 'n')))
+            ELSE 'CROSS JOIN (SELECT NULL::bigint AS left_id) AS l' END,
+        'r is h', pghistory._same_object_text(event_table, registered.obj_key,
+                                              pghistory._qualified('r', registered.obj_key),
+                                              pghistory._key_after_text(event_table, registered.obj_key, source.image, 'h')),
+        't is h', pghistory._same_object_text(event_table, registered.obj_key,
+                                              pghistory._qualified('t', registered.obj_key),
+                                              pghistory._key_after_text(event_table, registered.obj_key, source.image, 'h')),
+        'h is e', pghistory._same_object_text(event_table, registered.obj_key,
+                                              pghistory._key_after_text(event_table, registered.obj_key, source.image, 'h'),
+                                              key_after),
         't is e', pghistory._same_object_text(event_table, registered.obj_key,
                                               pghistory._qualified('t', registered.obj_key), key_after),
         't was e', pghistory._same_object_text(event_table, registered.obj_key,
@@ -6687,6 +6857,7 @@ CREATE FUNCTION pghistory._undo_steps(
     texts jsonb,
     OUT event_id bigint,
     OUT previous_id bigint,
+    OUT next_id bigint,
     OUT action text,
     OUT obj text,
     OUT changes jsonb,
@@ -6701,7 +6872,7 @@ CREATE FUNCTION pghistory._undo_steps(
 AS $function$
 BEGIN
     RETURN QUERY EXECUTE pghistory._rendered($sql$
-        SELECT s.pgh_id, s.previous_id, s.action, s.object, s.changes,
+        SELECT s.pgh_id, s.previous_id, s.next_id, s.action, s.object, s.changes,
                CASE WHEN NOT s.is_known THEN 'what it was before is not known'
                     WHEN s.next_id IS NOT NULL THEN
                         (SELECT format('changed since by event %s:%s (%s, %s)', $2, n.pgh_id, n.pgh_label, n.pgh_created_at)
@@ -6717,6 +6888,10 @@ BEGIN
                    e.previous_id IS NOT NULL AND NOT EXISTS (
                        SELECT FROM pghistory.event_column AS m
                         WHERE m.event_table = $1 AND m.rewritten_after >= e.previous_id AND m.rewritten_after < e.pgh_id)
+                   AND NOT ({may be doubled} AND e.next_id IS NOT NULL AND e.action = 'UPDATE'
+                            AND EXISTS (SELECT FROM {rows} AS t WHERE {t is e})
+                            AND NOT EXISTS (SELECT FROM {events} AS h
+                                             WHERE {h is e} AND {recorded h} AND h.pgh_id > e.next_id))
                        AS is_known,
                    e.next_id IS NULL AND EXISTS (SELECT FROM {rows} AS t WHERE {t is e}) AS is_there
               FROM (
@@ -6725,10 +6900,8 @@ BEGIN
                                             ELSE 'UPDATE' END AS action,
                        LEAST((SELECT n.pgh_id FROM {events} AS n
                                WHERE {recorded n} AND n.pgh_id > e.pgh_id AND {n is e} ORDER BY n.pgh_id LIMIT 1),
-                             (SELECT n.pgh_id FROM {events} AS n
-                               WHERE {recorded n} AND n.pgh_id > e.pgh_id AND {n left e} ORDER BY n.pgh_id LIMIT 1))
-                           AS next_id
-                  FROM {events} AS e
+                             l.left_id) AS next_id
+                  FROM {events} AS e {left}
                  WHERE {wanted} AND {recorded}) AS e) AS s
          ORDER BY s.pgh_id DESC$sql$, texts)
       USING source.event_table, pghistory._table_name(source.event_table);
@@ -6760,6 +6933,7 @@ CREATE FUNCTION pghistory._undo_plan(
     OUT image text,
     OUT event_id bigint,
     OUT previous_id bigint,
+    OUT next_id bigint,
     OUT action text,
     OUT obj text,
     OUT changes jsonb,
@@ -6781,10 +6955,11 @@ BEGIN
     FOR source IN SELECT * FROM pghistory._undoable_tables() AS u ORDER BY pghistory._depth(u."table") DESC, u."table"::oid
     LOOP
         texts := pghistory._undo_texts(source."table", source, context_id, xid);
+        CONTINUE WHEN NOT pghistory._is_concerned(texts);
         texts := texts || jsonb_build_object('changes', CASE WHEN with_changes
             THEN pghistory._undo_changes_text(source.event_table, source.image, texts) ELSE 'NULL::jsonb' END);
-        RETURN QUERY SELECT source."table", source.event_table, source.image, s.event_id, s.previous_id, s.action, s.obj,
-                            s.changes, s.conflict, s.is_possible, s.column_count
+        RETURN QUERY SELECT source."table", source.event_table, source.image, s.event_id, s.previous_id, s.next_id, s.action,
+                            s.obj, s.changes, s.conflict, s.is_possible, s.column_count
                        FROM pghistory._undo_steps(source."table", source, texts) AS s;
     END LOOP;
 END
@@ -6800,7 +6975,7 @@ AS $function$
     SELECT p.step, p."table", p.obj, p.action, format('%s:%s', pghistory._table_name(p.event_table), p.event_id), p.changes,
            p.conflict
       FROM pghistory._undo_plan(context_id, xid, true) WITH ORDINALITY
-               AS p("table", event_table, image, event_id, previous_id, action, obj, changes, conflict, is_possible,
+               AS p("table", event_table, image, event_id, previous_id, next_id, action, obj, changes, conflict, is_possible,
                     column_count, step)
 $function$;
 
@@ -6820,8 +6995,33 @@ BEGIN
 END
 $function$;
 
--- Does another row refer to the one that the event made, so that it would go or change with it?
-CREATE FUNCTION pghistory._is_referred_to("table" regclass, event_id bigint, texts jsonb)
+-- The foreign keys that would take rows along that refer to one that is deleted, or that gets other values in what they
+-- refer to: the SQL condition that row r refers to row t, and that event p gives t other values there.
+CREATE FUNCTION pghistory._dragging_keys(
+    "table" regclass, event_table regclass, action text, OUT referring regclass, OUT refers text, OUT differs text)
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT k.referring,
+           (SELECT string_agg(format('r.%I %s t.%I', c.one, pghistory._equality_operator(a.type_id), c.other), ' AND ')
+              FROM unnest(k.columns, k.referred) AS c(one, other)
+                   JOIN pghistory._columns(k.referring) AS a ON a.name = c.one),
+           CASE WHEN action = 'DELETE' THEN 'true'
+                ELSE (SELECT string_agg(format('record_image_ne(ROW(t.%I), ROW(p.%I::%s))', c.other, m.column_name,
+                                               format_type(a.type_id, a.type_modifier)), ' OR ')
+                        FROM unnest(k.referred) AS c(other)
+                             JOIN pghistory._columns(_dragging_keys."table") AS a ON a.name = c.other
+                             JOIN pghistory.event_column AS m
+                               ON m.event_table = _dragging_keys.event_table AND m.table_column_number = a.number) END
+      FROM pghistory._foreign_keys_to("table") AS k
+     WHERE CASE WHEN action = 'DELETE' THEN k.delete_action IN ('c', 'n', 'd') ELSE k.update_action IN ('n', 'd') END
+$function$;
+
+-- Does another row refer to the one that the step is about, so that it would go or change with it?
+CREATE FUNCTION pghistory._is_referred_to(
+    "table" regclass, event_table regclass, action text, event_id bigint, previous_id bigint, texts jsonb)
  RETURNS boolean
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -6830,26 +7030,223 @@ DECLARE
     foreign_key record;
     refers boolean;
 BEGIN
-    FOR foreign_key IN
-        SELECT k.referring,
-               (SELECT string_agg(format('r.%I %s t.%I', c.one, pghistory._equality_operator(a.type_id), c.other), ' AND ')
-                  FROM unnest(k.columns, k.referred) AS c(one, other)
-                       JOIN pghistory._columns(k.referring) AS a ON a.name = c.one) AS condition,
-               CASE WHEN k.referring = "table" THEN 'r.ctid <> t.ctid' ELSE 'true' END AS is_another
-          FROM pghistory._foreign_keys_to("table") AS k
+    FOR foreign_key IN SELECT * FROM pghistory._dragging_keys("table", event_table, action)
     LOOP
         EXECUTE pghistory._rendered(
-            'SELECT EXISTS (SELECT FROM {events} AS e JOIN {rows} AS t ON {t is e} '
-            'JOIN {referring} AS r ON {r refers to t} AND {r is another} WHERE e.pgh_id = $1)',
+            'SELECT EXISTS (SELECT FROM {events} AS e JOIN {events} AS p ON p.pgh_id = $2 JOIN {rows} AS t ON {t is e} '
+            'JOIN {referring} AS r ON {r refers to t} AND {r is another} WHERE e.pgh_id = $1 AND ({differs}))',
             texts || jsonb_build_object('referring', pghistory._table_name(foreign_key.referring),
-                                        'r refers to t', foreign_key.condition,
-                                        'r is another', foreign_key.is_another))
-           INTO refers USING event_id;
+                                        'r refers to t', foreign_key.refers,
+                                        'differs', foreign_key.differs,
+                                        'r is another', CASE WHEN foreign_key.referring = "table" THEN 'r.ctid <> t.ctid'
+                                                             ELSE 'true' END))
+           INTO refers USING event_id, previous_id;
         IF refers THEN
             RETURN true;
         END IF;
     END LOOP;
     RETURN false;
+END
+$function$;
+
+-- Runs a statement that writes to tables of the user's, under the search_path that their triggers expect, and says how many
+-- rows it wrote, which the statement counts.
+CREATE FUNCTION pghistory._write_back(statement text, search_path text, event_id bigint, previous_id bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    written bigint;
+BEGIN
+    PERFORM set_config('search_path', search_path, true);
+    EXECUTE statement INTO written USING event_id, previous_id;
+    RETURN written;
+END
+$function$;
+
+-- What the steps of a plan come to: for each row the last event that was recorded of it, the first one that is taken back,
+-- and the one that it goes back to. Steps of one row are linked by the event that came next.
+CREATE FUNCTION pghistory._undo_outcome(
+    tables regclass[], event_ids bigint[], previous_ids bigint[], next_ids bigint[], actions text[], column_counts bigint[],
+    OUT "table" regclass,
+    OUT action text,
+    OUT column_count bigint,
+    OUT last_id bigint,
+    OUT first_id bigint,
+    OUT previous_id bigint)
+ RETURNS SETOF record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_nestloop TO 'off'
+AS $function$
+DECLARE
+    last_ids bigint[] := ARRAY(SELECT COALESCE(s.next, s.id)
+                                 FROM unnest(next_ids, event_ids) WITH ORDINALITY AS s(next, id, step) ORDER BY s.step);
+    further_ids bigint[];
+BEGIN
+    LOOP
+        further_ids := ARRAY(
+            SELECT COALESCE(n.last, s.last)
+              FROM unnest(tables, last_ids) WITH ORDINALITY AS s("table", last, step)
+                   LEFT JOIN unnest(tables, event_ids, last_ids) AS n("table", id, last)
+                          ON n."table" = s."table" AND n.id = s.last
+             ORDER BY s.step);
+        EXIT WHEN further_ids = last_ids;
+        last_ids := further_ids;
+    END LOOP;
+    RETURN QUERY
+    SELECT r."table",
+           CASE WHEN r.is_there AND r.was_there THEN 'UPDATE' WHEN r.is_there THEN 'DELETE' ELSE 'INSERT' END,
+           r.column_count, r.last_id, r.first_id, r.previous_id
+      FROM (SELECT s."table", s.last AS last_id, min(s.id) AS first_id,
+                   (array_agg(s.action ORDER BY s.id DESC))[1] <> 'INSERT' AS is_there,
+                   (array_agg(s.action ORDER BY s.id))[1] <> 'DELETE' AS was_there,
+                   (array_agg(s.previous ORDER BY s.id))[1] AS previous_id,
+                   (array_agg(s.column_count ORDER BY s.id))[1] AS column_count
+              FROM unnest(tables, event_ids, previous_ids, last_ids, actions, column_counts)
+                       AS s("table", id, previous, last, action, column_count)
+             GROUP BY s."table", s.last) AS r
+     WHERE r.is_there OR r.was_there
+     ORDER BY r."table"::oid, r.first_id;
+END
+$function$;
+
+-- The statement that puts rows back: over their last events (h), the first ones that are taken back (e) and those that they
+-- go back to (p).
+CREATE FUNCTION pghistory._outcome_statement(
+    "table" regclass, event_table regclass, action text, event_id bigint, texts jsonb)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    columns record;
+BEGIN
+    SELECT string_agg(quote_ident(c.name), ', ' ORDER BY c.number) AS names,
+           string_agg(format('%s::%s', v.value, c.type_text), ', ' ORDER BY c.number) AS "values",
+           string_agg(format('%I = %s::%s', c.name, v.value, c.type_text), ', ' ORDER BY c.number)
+               FILTER (WHERE c.is_updatable) AS set
+      INTO columns
+      FROM pghistory._writable_columns("table", event_table, event_id) AS c
+           JOIN pghistory.event_column AS m
+             ON m.event_table = _outcome_statement.event_table AND m.column_name = c.held
+           CROSS JOIN LATERAL pghistory._previous_value_text(
+                   m.event_table, c.held, m.added_after, m.missing_value, 'p', 'e') AS v(value);
+    RETURN pghistory._rendered(
+        CASE action WHEN 'DELETE' THEN
+            'DELETE FROM {rows} AS t USING {events} AS h WHERE h.pgh_id OPERATOR(pg_catalog.=) ANY ({last ids}::bigint[]) AND {t is h}'
+        WHEN 'UPDATE' THEN
+            'UPDATE {rows} AS t SET {set} '
+            'FROM unnest({last ids}::bigint[], {first ids}::bigint[], {previous ids}::bigint[]) AS s(last_id, first_id, previous_id) '
+            'JOIN {events} AS h ON h.pgh_id OPERATOR(pg_catalog.=) s.last_id JOIN {events} AS e ON e.pgh_id OPERATOR(pg_catalog.=) s.first_id '
+            'JOIN {events} AS p ON p.pgh_id OPERATOR(pg_catalog.=) s.previous_id WHERE {earlier} AND {t is h}'
+        ELSE
+            'INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} '
+            'FROM unnest({first ids}::bigint[], {previous ids}::bigint[]) AS s(first_id, previous_id) '
+            'JOIN {events} AS e ON e.pgh_id OPERATOR(pg_catalog.=) s.first_id JOIN {events} AS p ON p.pgh_id OPERATOR(pg_catalog.=) s.previous_id WHERE {earlier}'
+        END,
+        texts || jsonb_build_object('table', pghistory._table_name("table"), 'names', columns.names,
+                                    'values', columns."values", 'set', columns.set));
+END
+$function$;
+
+-- Takes back all steps in one statement, at whose end foreign keys are looked at, and says whether that could be done: not
+-- if other rows would be taken along, if a unique value passes from row to row, or if a row is not written.
+CREATE FUNCTION pghistory._undo_at_once(
+    tables regclass[], event_tables regclass[], event_ids bigint[], previous_ids bigint[], next_ids bigint[],
+    actions text[], column_counts bigint[], texts jsonb, search_path text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this record;
+    foreign_key record;
+    last_ids jsonb;
+    part text;
+    parts text[] := '{}';
+    earlier text[] := '{}';  -- parts of an earlier kind: to be done before
+    same_kind text[] := '{}';
+    kind text;
+    is_referred_to boolean;
+    written bigint;
+    expected bigint := 0;
+BEGIN
+    SELECT jsonb_object_agg(r.oid, r.ids) INTO last_ids
+      FROM (SELECT o."table"::oid, array_agg(o.last_id)::text AS ids
+              FROM pghistory._undo_outcome(tables, event_ids, previous_ids, next_ids, actions, column_counts) AS o
+             GROUP BY o."table") AS r(oid, ids);
+    FOR this IN
+        SELECT o."table", o.action, o.column_count, min(o.first_id) AS an_event, count(*) AS number,
+               array_agg(o.last_id)::text AS last_ids, array_agg(o.first_id)::text AS first_ids,
+               array_agg(o.previous_id)::text AS previous_ids,
+               (SELECT s.event_table FROM unnest(tables, event_tables) AS s("table", event_table)
+                 WHERE s."table" = o."table" LIMIT 1) AS event_table
+          FROM pghistory._undo_outcome(tables, event_ids, previous_ids, next_ids, actions, column_counts) AS o
+         GROUP BY o."table", o.action, o.column_count
+         ORDER BY array_position(ARRAY['DELETE', 'UPDATE', 'INSERT'], o.action), o."table"::oid
+    LOOP
+        FOR foreign_key IN SELECT * FROM pghistory._dragging_keys(this."table", this.event_table, this.action)
+                            WHERE this.action <> 'INSERT'
+        LOOP
+            EXECUTE pghistory._rendered(
+                'SELECT EXISTS (SELECT FROM unnest({last ids}::bigint[], {previous ids}::bigint[]) AS s(last_id, previous_id) '
+                'JOIN {events} AS h ON h.pgh_id = s.last_id JOIN {events} AS p ON p.pgh_id = s.previous_id '
+                'JOIN {rows} AS t ON {t is h} JOIN {referring} AS r ON {r refers to t} WHERE ({differs}){r is not ours})',
+                texts -> this."table"::oid::text || jsonb_build_object(
+                    'last ids', quote_literal(this.last_ids), 'previous ids', quote_literal(this.previous_ids),
+                    'referring', pghistory._table_name(foreign_key.referring), 'r refers to t', foreign_key.refers,
+                    'differs', foreign_key.differs,
+                    'r is not ours', CASE WHEN texts ? foreign_key.referring::oid::text THEN pghistory._rendered(
+                        ' AND NOT EXISTS (SELECT FROM {events} AS h WHERE h.pgh_id = ANY ({ids}::bigint[]) AND {r is h})',
+                        texts -> foreign_key.referring::oid::text || jsonb_build_object(
+                            'ids', quote_literal(COALESCE(last_ids ->> foreign_key.referring::oid::text, '{}'))))
+                        ELSE '' END))
+               INTO is_referred_to;
+            IF is_referred_to THEN
+                RETURN false;
+            END IF;
+        END LOOP;
+        IF this.action IS DISTINCT FROM kind THEN
+            earlier := earlier || same_kind;
+            same_kind := '{}';
+            kind := this.action;
+        END IF;
+        part := format('part_%s', cardinality(parts) + 1);
+        same_kind := same_kind || format('(SELECT pg_catalog.count(*) FROM %s)', part);
+        parts := parts || pghistory._rendered(
+            '{part} AS ({statement} RETURNING 1)',
+            jsonb_build_object(
+                'part', part,
+                'statement', pghistory._outcome_statement(
+                    this."table", this.event_table, this.action, this.an_event, texts -> this."table"::oid::text
+                    || jsonb_build_object('last ids', quote_literal(this.last_ids),
+                                          'first ids', quote_literal(this.first_ids),
+                                          'previous ids', quote_literal(this.previous_ids),
+                                          'earlier', CASE WHEN earlier = '{}' THEN 'true' ELSE
+                                              format('%s OPERATOR(pg_catalog.>=) 0',
+                                                     array_to_string(earlier, ' OPERATOR(pg_catalog.+) ')) END))));
+        expected := expected + this.number;
+    END LOOP;
+    IF parts = '{}' THEN
+        RETURN true;
+    END IF;
+    BEGIN
+        written := pghistory._write_back(
+            format(E'WITH %s\nSELECT %s', array_to_string(parts, E',\n'),
+                   array_to_string(earlier || same_kind, ' OPERATOR(pg_catalog.+) ')),
+            search_path, NULL, NULL);
+        IF written <> expected THEN
+            RAISE cardinality_violation;
+        END IF;
+    EXCEPTION WHEN foreign_key_violation OR unique_violation OR exclusion_violation OR cardinality_violation
+                OR triggered_data_change_violation THEN
+        RETURN false;
+    END;
+    RETURN true;
 END
 $function$;
 
@@ -6869,7 +7266,7 @@ BEGIN
            string_agg(format('%I = e.%I::%s', c.name, c.held, c.type_text), ', ' ORDER BY c.number)
                FILTER (WHERE c.is_updatable) AS all_set,
            -- only what the event changed
-           string_agg(format('%1$I = CASE WHEN record_image_ne(ROW(%2$s), ROW(e.%3$I)) THEN %2$s::%4$s ELSE t.%1$I END',
+           string_agg(format('%1$I = CASE WHEN pg_catalog.record_image_ne(ROW(%2$s), ROW(e.%3$I)) THEN %2$s::%4$s ELSE t.%1$I END',
                              c.name,
                              pghistory._previous_value_text(m.event_table, c.held, m.added_after, m.missing_value, 'p', 'e'),
                              c.held, c.type_text), ', ' ORDER BY c.number)
@@ -6879,18 +7276,18 @@ BEGIN
            JOIN pghistory.event_column AS m
              ON m.event_table = _undo_statement.event_table AND m.column_name = c.held;
     RETURN pghistory._rendered(
-        CASE WHEN action = 'DELETE' THEN
-            'DELETE FROM {rows} AS t USING {events} AS e, {events} AS p WHERE e.pgh_id = $1 AND p.pgh_id = $2 AND {t is e}'
+        concat('WITH written AS (', CASE WHEN action = 'DELETE' THEN
+            'DELETE FROM {rows} AS t USING {events} AS e, {events} AS p WHERE e.pgh_id OPERATOR(pg_catalog.=) $1 AND p.pgh_id OPERATOR(pg_catalog.=) $2 AND {t is e}'
         WHEN action = 'INSERT' THEN
             'INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE '
-            'SELECT {of event} FROM {events} AS e, {events} AS p WHERE e.pgh_id = $1 AND p.pgh_id = $2'
+            'SELECT {of event} FROM {events} AS e, {events} AS p WHERE e.pgh_id OPERATOR(pg_catalog.=) $1 AND p.pgh_id OPERATOR(pg_catalog.=) $2'
         WHEN action = 'REPLACE' THEN
             'UPDATE {rows} AS t SET {set} FROM {events} AS e, {events} AS p '
-            'WHERE e.pgh_id = $1 AND p.pgh_id = $2 AND {t was e}'
+            'WHERE e.pgh_id OPERATOR(pg_catalog.=) $1 AND p.pgh_id OPERATOR(pg_catalog.=) $2 AND {t was e}'
         ELSE
             'UPDATE {rows} AS t SET {set} FROM {events} AS e, {events} AS p '
-            'WHERE e.pgh_id = $1 AND p.pgh_id = $2 AND {t is e}'
-        END,
+            'WHERE e.pgh_id OPERATOR(pg_catalog.=) $1 AND p.pgh_id OPERATOR(pg_catalog.=) $2 AND {t is e}'
+        END, ' RETURNING 1) SELECT pg_catalog.count(*) FROM written'),
         texts || jsonb_build_object(
             'table', pghistory._table_name("table"), 'names', columns.names, 'of event', columns.of_event,
             'set', CASE WHEN action = 'UPDATE' AND image = 'after' THEN columns.changes_set ELSE columns.all_set END));
@@ -6905,14 +7302,19 @@ CREATE FUNCTION pghistory._lock_for_undo(context_id uuid, xid xid8)
 AS $function$
 DECLARE
     source record;
+    texts jsonb;
 BEGIN
     FOR source IN SELECT u.* FROM pghistory._undoable_tables() AS u JOIN pg_class AS c ON c.oid = u."table"
                    WHERE c.relkind <> 'f' ORDER BY u."table"::oid
     LOOP
-        EXECUTE pghistory._rendered(
-            'SELECT count(*) FROM (SELECT FROM {rows} AS t WHERE EXISTS ('
-            'SELECT FROM {events} AS e WHERE {wanted} AND {recorded} AND {t is e}) ORDER BY {row key} FOR UPDATE OF t) AS s',
-            pghistory._undo_texts(source."table", source, context_id, xid));
+        texts := pghistory._undo_texts(source."table", source, context_id, xid);
+        IF pghistory._is_concerned(texts) THEN
+            EXECUTE pghistory._rendered(
+                'SELECT count(*) FROM (SELECT FROM {rows} AS t WHERE EXISTS ('
+                'SELECT FROM {events} AS e WHERE {wanted} AND {recorded} AND {t is e}) '
+                'ORDER BY {row key} FOR UPDATE OF t) AS s',
+                texts);
+        END IF;
     END LOOP;
 END
 $function$;
@@ -6939,11 +7341,11 @@ BEGIN
 END
 $function$;
 
--- Takes one step, and says how many changes that took back; null if foreign keys stand in the way. With is_cautious, an
--- error of theirs is caught; unless may_break, rows that refer to one that is to be deleted keep it.
+-- Takes one step, and says how many changes that took back; null if a constraint stands in the way. Unless may_break, rows
+-- that would be taken along by a foreign key stand in the way too.
 CREATE FUNCTION pghistory._take_step(
-    "table" regclass, action text, event_id bigint, previous_id bigint, statement text, texts jsonb, is_cautious boolean,
-    may_break boolean)
+    "table" regclass, event_table regclass, action text, event_id bigint, previous_id bigint, statement text, texts jsonb,
+    may_break boolean, search_path text)
  RETURNS bigint
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -6951,28 +7353,24 @@ AS $function$
 DECLARE
     written bigint;
 BEGIN
-    IF action = 'DELETE' AND NOT may_break AND pghistory._is_referred_to("table", event_id, texts) THEN
+    IF action <> 'INSERT' AND NOT may_break
+       AND pghistory._is_referred_to("table", event_table, action, event_id, previous_id, texts)
+    THEN
         RETURN NULL;
     END IF;
-    IF is_cautious THEN
-        BEGIN
-            EXECUTE statement USING event_id, previous_id;
-            GET DIAGNOSTICS written = ROW_COUNT;
-        EXCEPTION WHEN foreign_key_violation THEN
-            RETURN NULL;
-        END;
-    ELSE
-        EXECUTE statement USING event_id, previous_id;
-        GET DIAGNOSTICS written = ROW_COUNT;
-    END IF;
+    BEGIN
+        written := pghistory._write_back(statement, search_path, event_id, previous_id);
+    EXCEPTION WHEN foreign_key_violation OR unique_violation OR exclusion_violation THEN
+        RETURN NULL;
+    END;
     -- a row that is gone already went with one that it referred to
-    RETURN CASE WHEN action = 'DELETE' THEN 1 ELSE written END;
+    RETURN CASE WHEN action = 'DELETE' THEN GREATEST(written, 1) ELSE written END;
 END
 $function$;
 
--- Takes back what a context or a transaction did: in each table from its last change to its first, between tables in any
--- order that foreign keys allow.
-CREATE FUNCTION pghistory._undo(subject text, context_id uuid, xid xid8, force boolean)
+-- Takes back what a context or a transaction did: at once, or where that cannot be, in each table from its last change to its
+-- first, between tables in any order that foreign keys allow.
+CREATE FUNCTION pghistory._undo(subject text, context_id uuid, xid xid8, force boolean, search_path text)
  RETURNS bigint
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -6993,10 +7391,14 @@ DECLARE
     has_moved_on boolean;
     may_break boolean := false;
 BEGIN
+    IF NOT pghistory._has_state() THEN
+        RETURN 0;
+    END IF;
     PERFORM pghistory._lock_for_undo(context_id, xid);
     SELECT array_agg(p."table" ORDER BY p.step) AS tables, array_agg(p.event_table ORDER BY p.step) AS event_tables,
            array_agg(p.image ORDER BY p.step) AS images, array_agg(p.event_id ORDER BY p.step) AS event_ids,
-           array_agg(p.previous_id ORDER BY p.step) AS previous_ids, array_agg(p.action ORDER BY p.step) AS actions,
+           array_agg(p.previous_id ORDER BY p.step) AS previous_ids, array_agg(p.next_id ORDER BY p.step) AS next_ids,
+           array_agg(p.action ORDER BY p.step) AS actions,
            array_agg(p.obj ORDER BY p.step) AS objs, array_agg(p.column_count ORDER BY p.step) AS column_counts,
            COALESCE(array_agg(format('row %s of table %s: %s', p.obj, pghistory._table_name(p."table"), p.conflict)
                               ORDER BY p.step) FILTER (WHERE p.conflict IS NOT NULL), '{}') AS conflicts,
@@ -7004,7 +7406,7 @@ BEGIN
                               ORDER BY p.step) FILTER (WHERE NOT p.is_possible), '{}') AS impossible
       INTO plan
       FROM pghistory._undo_plan(context_id, xid, false) WITH ORDINALITY
-               AS p("table", event_table, image, event_id, previous_id, action, obj, changes, conflict, is_possible,
+               AS p("table", event_table, image, event_id, previous_id, next_id, action, obj, changes, conflict, is_possible,
                     column_count, step);
     PERFORM pghistory._refuse_undo(subject, plan.impossible, false);
     IF NOT force THEN
@@ -7023,6 +7425,16 @@ BEGIN
             plan.tables[tables.nexts[number]], (SELECT u FROM pghistory._undoable_tables() AS u
                                                  WHERE u."table" = plan.tables[tables.nexts[number]]), context_id, xid);
     END LOOP;
+    IF plan.conflicts = '{}' AND pghistory._undo_at_once(
+           plan.tables, plan.event_tables, plan.event_ids, plan.previous_ids, plan.next_ids, plan.actions,
+           plan.column_counts,
+           (SELECT jsonb_object_agg(plan.tables[t.next]::oid, texts[t.number])
+              FROM unnest(tables.nexts) WITH ORDINALITY AS t(next, number)),
+           search_path)
+    THEN
+        RETURN cardinality(plan.tables);
+    END IF;
+    -- One by one, then.
     LOOP
         has_moved_on := false;
         obstacle := NULL;
@@ -7039,13 +7451,17 @@ BEGIN
                                                            action, plan.event_ids[step], texts[number]);
                     statement_of := this_of;
                 END IF;
-                taken := pghistory._take_step(plan.tables[step], action, plan.event_ids[step], plan.previous_ids[step],
-                                              statement, texts[number],
-                                              cardinality(tables.nexts) > 1, may_break);
+                taken := pghistory._take_step(plan.tables[step], plan.event_tables[step], action, plan.event_ids[step],
+                                              plan.previous_ids[step], statement, texts[number], may_break, search_path);
                 IF taken IS NULL THEN
-                    obstacle := format('row %s of table %s: others refer to it, or it refers to one that is not there',
+                    obstacle := format('row %s of table %s: others refer to it, it refers to one that is not there, '
+                                       'or another one has a value that must be unique',
                                        plan.objs[step], pghistory._table_name(plan.tables[step]));
                     EXIT;
+                ELSIF taken > 1 THEN
+                    PERFORM pghistory._refuse_undo(
+                        subject, ARRAY[format('row %s of table %s: several rows have its key', plan.objs[step],
+                                              pghistory._table_name(plan.tables[step]))], false);
                 ELSIF taken = 0 AND NOT force THEN
                     PERFORM pghistory._refuse_undo(
                         subject, ARRAY[format('row %s of table %s: it was not written', plan.objs[step],
@@ -7071,7 +7487,7 @@ $function$;
 
 -- Runs an undo under a context that says what it undoes: the active one, or one of its own.
 CREATE FUNCTION pghistory._undo_in_context(
-    subject text, undone jsonb, context_id uuid, xid xid8, force boolean)
+    subject text, undone jsonb, context_id uuid, xid xid8, force boolean, search_path text)
  RETURNS bigint
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -7084,7 +7500,7 @@ DECLARE
 BEGIN
     PERFORM pghistory._check_not_null('force', force IS NULL);
     PERFORM pghistory.set_context(jsonb_build_object('undo', undone));
-    taken := pghistory._undo(subject, context_id, xid, force);
+    taken := pghistory._undo(subject, context_id, xid, force, search_path);
     PERFORM set_config('pghistory.context_id', COALESCE(active_id, ''), true),
             set_config('pghistory.context_metadata', COALESCE(active_metadata, ''), true);
     RETURN taken;
@@ -7094,12 +7510,13 @@ $function$;
 CREATE FUNCTION pghistory.undo(context_id uuid, force boolean DEFAULT false)
  RETURNS bigint
  LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     PERFORM pghistory._check_not_null('context_id', context_id IS NULL);
-    RETURN pghistory._undo_in_context(format('context %s', context_id), jsonb_build_object('context_id', context_id),
-                                      context_id, NULL, force);
+    -- Not pinned, so that triggers of the tables see the caller's search_path; all that is called from here on is.
+    RETURN pghistory._undo_in_context(pg_catalog.concat('context ', context_id),
+                                      pg_catalog.jsonb_build_object('context_id', context_id), context_id, NULL, force,
+                                      pg_catalog.current_setting('search_path'));
 END
 $function$;
 COMMENT ON FUNCTION pghistory.undo(uuid, boolean) IS
@@ -7111,11 +7528,11 @@ COMMENT ON FUNCTION pghistory.undo(uuid, boolean) IS
 CREATE FUNCTION pghistory.undo_transaction(xid xid8, force boolean DEFAULT false)
  RETURNS bigint
  LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     PERFORM pghistory._check_not_null('xid', xid IS NULL);
-    RETURN pghistory._undo_in_context(format('transaction %s', xid), jsonb_build_object('xid', xid), NULL, xid, force);
+    RETURN pghistory._undo_in_context(pg_catalog.concat('transaction ', xid), pg_catalog.jsonb_build_object('xid', xid),
+                                      NULL, xid, force, pg_catalog.current_setting('search_path'));
 END
 $function$;
 COMMENT ON FUNCTION pghistory.undo_transaction(xid8, boolean) IS
@@ -8024,11 +8441,11 @@ GRANT EXECUTE ON FUNCTION  -- events.sql
 GRANT EXECUTE ON FUNCTION  -- as_of.sql
     pghistory._table_of_type, pghistory._time_text, pghistory._happened_text, pghistory._had_happened,
     pghistory._history_sources, pghistory._check_history_is_kept, pghistory._history_source,
-    pghistory._refuse_to_guess, pghistory._refuse_vanished, pghistory._refuse_to_guess_value,
-    pghistory._past_columns, pghistory._row_columns, pghistory._check_unique_key, pghistory._has_many_events,
-    pghistory._recorded_text, pghistory._snapshot_text, pghistory._history_texts, pghistory._keys_text,
-    pghistory._known_keys_template, pghistory._after_images_template, pghistory._before_images_template,
-    pghistory._as_of_query
+    pghistory._refuse_to_guess, pghistory._refuse_vanished, pghistory._refuse_to_choose,
+    pghistory._refuse_to_guess_value, pghistory._past_columns, pghistory._row_columns, pghistory._check_unique_key,
+    pghistory._has_many_events, pghistory._recorded_text, pghistory._snapshot_text, pghistory._history_texts,
+    pghistory._keys_text, pghistory._known_keys_template, pghistory._rows_after_template,
+    pghistory._after_images_template, pghistory._before_images_template, pghistory._as_of_query
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- versions.sql
@@ -8040,13 +8457,16 @@ GRANT EXECUTE ON FUNCTION  -- backfill.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- revert.sql
-    pghistory._writable_columns, pghistory._rows_text, pghistory._key_of_today
+    pghistory._writable_columns, pghistory._rows_text, pghistory._key_of_today, pghistory._write_event,
+    pghistory._revert
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- undo.sql
-    pghistory._undoable_tables, pghistory._undo_condition, pghistory._undo_changes_text, pghistory._undo_texts,
-    pghistory._undo_steps, pghistory._depth, pghistory._undo_plan, pghistory._shown_plan, pghistory._is_there,
-    pghistory._is_referred_to, pghistory._undo_statement, pghistory._lock_for_undo, pghistory._refuse_undo,
+    pghistory._undoable_tables, pghistory._undo_condition, pghistory._undo_changes_text, pghistory._is_concerned,
+    pghistory._key_after_text, pghistory._undo_texts, pghistory._undo_steps, pghistory._depth,
+    pghistory._undo_plan, pghistory._shown_plan, pghistory._is_there, pghistory._dragging_keys,
+    pghistory._is_referred_to, pghistory._write_back, pghistory._undo_outcome, pghistory._outcome_statement,
+    pghistory._undo_at_once, pghistory._undo_statement, pghistory._lock_for_undo, pghistory._refuse_undo,
     pghistory._take_step, pghistory._undo, pghistory._undo_in_context
     TO PUBLIC;
 

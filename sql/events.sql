@@ -48,7 +48,7 @@ CREATE OR REPLACE FUNCTION pghistory._previous_value_text(
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT CASE WHEN missing_value IS NULL THEN format('%s.%I', alias, field)
-                ELSE format('CASE WHEN %1$s.pgh_id <= %3$s AND %2$s.pgh_id > %3$s THEN %4$L::%5$s ELSE %1$s.%6$I END',
+                ELSE format('CASE WHEN %1$s.pgh_id OPERATOR(pg_catalog.<=) %3$s AND %2$s.pgh_id OPERATOR(pg_catalog.>) %3$s THEN %4$L::%5$s ELSE %1$s.%6$I END',
                             alias, next_alias, added_after, missing_value,
                             (SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
                               WHERE a.attrelid = event_table AND a.attname = field),

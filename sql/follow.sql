@@ -203,7 +203,7 @@ BEGIN
     END IF;
     EXECUTE format(
         'SELECT EXISTS (SELECT FROM %s AS t CROSS JOIN LATERAL ('
-        'SELECT e.%I AS value FROM %s AS e WHERE %s AND e.pgh_operation IN (''I'', ''U'') '
+        'SELECT e.%I AS value FROM %s AS e WHERE %s AND e.pgh_operation IN (''I'', ''U'', ''S'') '
         'ORDER BY e.pgh_id DESC LIMIT 1) AS e WHERE ROW(e.value)::record *<> ROW(t.%I)::record)',
         pghistory._table_name("table"), field, pghistory._table_name(event_table),
         pghistory._same_object_text(event_table, key, pghistory._qualified('e', pghistory._object_columns(key)),

@@ -28,8 +28,8 @@ GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._last_event, pghistory._missing_value,
     pghistory._is_filled, pghistory._base_type, pghistory._event_type, pghistory._holds, pghistory._primary_key,
     pghistory._key_followers, pghistory._foreign_keys_to, pghistory._has_row_triggers, pghistory._may_not_fit,
-    pghistory._is_indexable, pghistory._has_index, pghistory._row_level_reason, pghistory._is_unused,
-    pghistory._partition_tree, pghistory._partition_root, pghistory._equality_operator, pghistory._origin
+    pghistory._is_indexable, pghistory._has_index, pghistory._row_level_reason, pghistory._partition_tree,
+    pghistory._partition_root, pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- trust.sql
@@ -49,8 +49,8 @@ GRANT EXECUTE ON FUNCTION  -- objects.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- state.sql
-    pghistory._state_relations, pghistory._has_state, pghistory._state_is_current,
-    pghistory._extension_is_installed, pghistory._is_event_table, pghistory._is_tracked
+    pghistory._state_relations, pghistory._has_state, pghistory._extension_is_installed, pghistory._is_event_table,
+    pghistory._is_tracked
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- context.sql
@@ -60,7 +60,7 @@ GRANT EXECUTE ON FUNCTION  -- context.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- requests.sql
-    pghistory._check_details, pghistory._tracking_since, pghistory._use_permit
+    pghistory._check_details, pghistory._use_permit
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- checks.sql
@@ -143,13 +143,16 @@ GRANT EXECUTE ON FUNCTION  -- backfill.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- revert.sql
-    pghistory._writable_columns, pghistory._rows_text, pghistory._key_of_today
+    pghistory._writable_columns, pghistory._rows_text, pghistory._key_of_today, pghistory._write_event,
+    pghistory._revert
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- undo.sql
-    pghistory._undoable_tables, pghistory._undo_condition, pghistory._undo_changes_text, pghistory._undo_texts,
-    pghistory._undo_steps, pghistory._depth, pghistory._undo_plan, pghistory._shown_plan, pghistory._is_there,
-    pghistory._is_referred_to, pghistory._undo_statement, pghistory._lock_for_undo, pghistory._refuse_undo,
+    pghistory._undoable_tables, pghistory._undo_condition, pghistory._undo_changes_text, pghistory._is_concerned,
+    pghistory._key_after_text, pghistory._undo_texts, pghistory._undo_steps, pghistory._depth,
+    pghistory._undo_plan, pghistory._shown_plan, pghistory._is_there, pghistory._dragging_keys,
+    pghistory._is_referred_to, pghistory._write_back, pghistory._undo_outcome, pghistory._outcome_statement,
+    pghistory._undo_at_once, pghistory._undo_statement, pghistory._lock_for_undo, pghistory._refuse_undo,
     pghistory._take_step, pghistory._undo, pghistory._undo_in_context
     TO PUBLIC;
 
