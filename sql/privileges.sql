@@ -130,8 +130,9 @@ GRANT EXECUTE ON FUNCTION  -- as_of.sql
     pghistory._refuse_to_guess, pghistory._refuse_vanished, pghistory._refuse_to_choose,
     pghistory._refuse_to_guess_value, pghistory._past_columns, pghistory._row_columns, pghistory._check_unique_key,
     pghistory._has_many_events, pghistory._recorded_text, pghistory._snapshot_text, pghistory._history_texts,
-    pghistory._keys_text, pghistory._known_keys_template, pghistory._rows_after_template,
-    pghistory._after_images_template, pghistory._before_images_template, pghistory._as_of_query
+    pghistory._keys_text, pghistory._walk_template, pghistory._known_keys_template, pghistory._rows_after_template,
+    pghistory._told_rows_template, pghistory._replaced_rows_template, pghistory._after_images_template,
+    pghistory._complete_images_template, pghistory._before_images_template, pghistory._as_of_query
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- versions.sql
