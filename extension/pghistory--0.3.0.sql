@@ -5026,13 +5026,14 @@ CREATE FUNCTION pghistory._diff_text(event_table regclass)
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT COALESCE(
-               format('COALESCE((SELECT jsonb_object_agg(c.field, jsonb_build_array(c.old, c.new)) '
-                      'FROM (VALUES %s) AS c(field, differs, old, new) WHERE c.differs), ''{}'')',
-                      string_agg(format('(%L, record_image_ne(ROW(%s), ROW(%s)), %s, %s)', m.table_column_name, v.old, v.new,
-                                        pghistory._json_text(a.atttypid, v.old), pghistory._json_text(a.atttypid, v.new)),
-                                 ', ' ORDER BY m.table_column_number)),
-               '''{}''::jsonb')
+    SELECT CASE WHEN count(*) = 0 THEN '''{}''::jsonb'
+                ELSE format('COALESCE((SELECT jsonb_object_agg(c.field, jsonb_build_array(c.old, c.new)) '
+                            'FROM (VALUES %s) AS c(field, differs, old, new) WHERE c.differs), ''{}'')',
+                            string_agg(format('(%L, record_image_ne(ROW(%s), ROW(%s)), %s, %s)',
+                                              m.table_column_name, v.old, v.new,
+                                              pghistory._json_text(a.atttypid, v.old),
+                                              pghistory._json_text(a.atttypid, v.new)),
+                                       ', ' ORDER BY m.table_column_number)) END
       FROM pghistory.event_column AS m
            JOIN pg_attribute AS a ON a.attrelid = m.event_table AND a.attname = m.column_name AND NOT a.attisdropped
            CROSS JOIN LATERAL (SELECT pghistory._previous_value_text(
@@ -6317,6 +6318,24 @@ SELECT CASE WHEN v.began < v.ended OR v.ended IS NULL THEN tstzrange(v.began, v.
  ORDER BY v.pgh_id$sql$
 $function$;
 
+-- When a transaction counts that we wrote down: the one between this event and the next.
+CREATE FUNCTION pghistory._time_of(
+    event_table regclass, after_event bigint, xid xid8, began timestamp with time zone)
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    "time" timestamp with time zone;
+BEGIN
+    EXECUTE format('SELECT %s FROM (SELECT $1 + 1 AS pgh_id, $2 AS pgh_xid, $3 AS pgh_created_at) AS e',
+                   pghistory._time_text(event_table, 'e'))
+       INTO "time" USING after_event, xid, began;
+    RETURN "time";
+END
+$function$;
+
 CREATE FUNCTION pghistory.versions(rowtype anyelement, obj text)
  RETURNS TABLE(valid tstzrange, label text, context_id uuid, version anyelement)
  LANGUAGE plpgsql
@@ -6362,7 +6381,8 @@ BEGIN
         'time', pghistory._time_text(source.event_table, 'e'),
         'time of m', pghistory._time_text(source.event_table, 'm'),
         'context_id', CASE WHEN registered.context = 'none' THEN 'NULL::uuid' ELSE 'e.pgh_context_id' END,
-        'since', quote_literal(source.since) || '::timestamptz',
+        'since', format('%L::timestamptz', pghistory._time_of(source.event_table, source.since_event, source.since_xid,
+                                                              source.since)),
         'row columns', pghistory._row_columns("table"),
         'row type', pghistory._table_name("table"));
     RETURN QUERY EXECUTE pghistory._rendered(
@@ -6396,7 +6416,8 @@ AS $function$
 $function$;
 
 -- Writes the events of one stretch of a table's storage, or of all of it, and says how many. The rows are locked against
--- being changed before it is seen, in a snapshot of its own, which of them still have no event.
+-- being changed, and against being filled by somebody else, before it is seen, in a snapshot of its own, which of them
+-- still have no event.
 CREATE FUNCTION pghistory._backfill_pages(
     relation regclass, event_table regclass, label text, event_columns text[], expressions text[], pages int8range)
  RETURNS bigint
@@ -6418,7 +6439,7 @@ DECLARE
 BEGIN
     IF NOT is_foreign THEN
         EXECUTE format('SELECT array_agg(s.ctid) FROM (SELECT t.ctid FROM ONLY %s AS t '
-                       'WHERE t.ctid >= $1 AND t.ctid < $2 AND %s FOR SHARE OF t) AS s',
+                       'WHERE t.ctid >= $1 AND t.ctid < $2 AND %s FOR NO KEY UPDATE OF t) AS s',
                        pghistory._table_name(relation), has_no_event)
            INTO these
           USING format('(%s,0)', lower(pages))::tid, format('(%s,0)', LEAST(upper(pages), 4294967295))::tid;
@@ -6451,8 +6472,10 @@ DECLARE
 BEGIN
     PERFORM pghistory._check_not_null('"table"', "table" IS NULL);
     PERFORM pghistory._check_owner("table");
-    label := COALESCE(label, pghistory._backfill_label("table"),
-                      pghistory._backfill_label(pghistory._partition_root("table")));
+    IF pghistory._has_state() THEN
+        label := COALESCE(label, pghistory._backfill_label("table"),
+                          pghistory._backfill_label(pghistory._partition_root("table")));
+    END IF;
     IF label IS NULL THEN
         RAISE EXCEPTION 'table % is not tracked', pghistory._table_name("table")
             USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -6470,6 +6493,9 @@ BEGIN
         RAISE EXCEPTION 'table % has no pages of its own', pghistory._table_name("table")
             USING ERRCODE = 'wrong_object_type',
                   HINT = 'Name one of its partitions, or leave out pages.';
+    END IF;
+    IF isempty(pages) THEN
+        RETURN 0;
     END IF;
     -- These are events by hand: their context is written down with a permit.
     INSERT INTO pghistory._request VALUES ('permit event', tracked, NULL, jsonb_build_object('label', label));
@@ -8449,7 +8475,7 @@ GRANT EXECUTE ON FUNCTION  -- as_of.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- versions.sql
-    pghistory._after_versions_template, pghistory._before_versions_template
+    pghistory._after_versions_template, pghistory._before_versions_template, pghistory._time_of
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- backfill.sql

@@ -62,13 +62,14 @@ CREATE OR REPLACE FUNCTION pghistory._diff_text(event_table regclass)
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT COALESCE(
-               format('COALESCE((SELECT jsonb_object_agg(c.field, jsonb_build_array(c.old, c.new)) '
-                      'FROM (VALUES %s) AS c(field, differs, old, new) WHERE c.differs), ''{}'')',
-                      string_agg(format('(%L, record_image_ne(ROW(%s), ROW(%s)), %s, %s)', m.table_column_name, v.old, v.new,
-                                        pghistory._json_text(a.atttypid, v.old), pghistory._json_text(a.atttypid, v.new)),
-                                 ', ' ORDER BY m.table_column_number)),
-               '''{}''::jsonb')
+    SELECT CASE WHEN count(*) = 0 THEN '''{}''::jsonb'
+                ELSE format('COALESCE((SELECT jsonb_object_agg(c.field, jsonb_build_array(c.old, c.new)) '
+                            'FROM (VALUES %s) AS c(field, differs, old, new) WHERE c.differs), ''{}'')',
+                            string_agg(format('(%L, record_image_ne(ROW(%s), ROW(%s)), %s, %s)',
+                                              m.table_column_name, v.old, v.new,
+                                              pghistory._json_text(a.atttypid, v.old),
+                                              pghistory._json_text(a.atttypid, v.new)),
+                                       ', ' ORDER BY m.table_column_number)) END
       FROM pghistory.event_column AS m
            JOIN pg_attribute AS a ON a.attrelid = m.event_table AND a.attname = m.column_name AND NOT a.attisdropped
            CROSS JOIN LATERAL (SELECT pghistory._previous_value_text(
