@@ -1,7 +1,7 @@
 -- First events for rows that were there before they were tracked.
 
--- The tracker whose label backfilled events get when none is named: one that knows the table at any time, or else the first
--- that knows of inserts, or of anything.
+-- The tracker whose label backfilled events get when none is named: one that knows the table at any time, or else the
+-- first that knows of inserts, or of anything.
 CREATE OR REPLACE FUNCTION pghistory._backfill_label("table" regclass)
  RETURNS text
  LANGUAGE sql
@@ -19,9 +19,9 @@ AS $function$
      LIMIT 1
 $function$;
 
--- Writes the events of one stretch of a table's storage, or of all of it, and says how many. The rows are locked against
--- being changed, and against being filled by somebody else, before it is seen, in a snapshot of its own, which of them
--- still have no event.
+-- Writes the events of one stretch of a table's storage, or of all of it, and says how many. The rows are locked
+-- against being changed, and against being filled by somebody else, before it is seen, in a snapshot of its own,
+-- which of them still have no event.
 CREATE OR REPLACE FUNCTION pghistory._backfill_pages(
     relation regclass, event_table regclass, label text, event_columns text[], expressions text[], pages int8range)
  RETURNS bigint
@@ -92,7 +92,8 @@ BEGIN
     IF tracker.obj_key = '{}' THEN
         RAISE EXCEPTION 'events of table % do not name their object', pghistory._table_name(tracked)
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Which rows have an event cannot be told: give the table a primary key, or track() an obj_key.';
+                  HINT = 'Which rows have an event cannot be told: '
+                         'give the table a primary key, or track() an obj_key.';
     ELSIF pages IS NOT NULL AND (SELECT relkind <> 'r' FROM pg_class WHERE oid = "table") THEN
         RAISE EXCEPTION 'table % has no pages of its own', pghistory._table_name("table")
             USING ERRCODE = 'wrong_object_type',
@@ -125,6 +126,7 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.backfill(regclass, text, int8range) IS
-    'Writes an event (operation S) for each row of a tracked table that has none with that label yet, and returns how many; '
-    'by default with the label of the tracker that knows the table at any time. It can be called again, and while others '
-    'write. With pages, only for rows stored in these pages of the table, or of a partition of it: for batches that commit.';
+    'Writes an event (operation S) for each row of a tracked table that has none with that label yet, and returns '
+    'how many; by default with the label of the tracker that knows the table at any time. It can be called again, '
+    'and while others write. With pages, only for rows stored in these pages of the table, or of a partition of it: '
+    'for batches that commit.';

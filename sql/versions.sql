@@ -1,7 +1,7 @@
 -- One object through time: from its last event back, also under keys that it had before.
 
--- The template of the query over after-images: a version is what an event made of the object, until the next event or until
--- it left the key.
+-- The template of the query over after-images: a version is what an event made of the object, until the next event or
+-- until it left the key.
 CREATE OR REPLACE FUNCTION pghistory._after_versions_template()
  RETURNS text
  LANGUAGE sql
