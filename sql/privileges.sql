@@ -152,8 +152,9 @@ GRANT EXECUTE ON FUNCTION  -- undo.sql
     pghistory._key_after_text, pghistory._undo_texts, pghistory._undo_steps, pghistory._depth,
     pghistory._undo_plan, pghistory._shown_plan, pghistory._is_there, pghistory._dragging_keys,
     pghistory._is_referred_to, pghistory._write_back, pghistory._undo_outcome, pghistory._outcome_statement,
-    pghistory._undo_at_once, pghistory._undo_statement, pghistory._lock_for_undo, pghistory._refuse_undo,
-    pghistory._take_step, pghistory._undo, pghistory._undo_in_context
+    pghistory._are_references_back, pghistory._undo_at_once, pghistory._undo_statement, pghistory._lock_for_undo,
+    pghistory._refuse_undo, pghistory._take_step, pghistory._undo_one_by_one, pghistory._undo,
+    pghistory._undo_in_context
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- upkeep.sql

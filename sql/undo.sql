@@ -162,6 +162,9 @@ BEGIN
         't was e', pghistory._same_object_text(event_table, registered.obj_key,
                                                pghistory._qualified('t', registered.obj_key),
                                                pghistory._qualified('e', held)),
+        't was p', pghistory._same_object_text(event_table, registered.obj_key,
+                                               pghistory._qualified('t', registered.obj_key),
+                                               pghistory._qualified('p', held)),
         'row key', array_to_string(pghistory._qualified('t', registered.obj_key), ', '),
         'object', pghistory._key_text(event_table, held, registered.obj_key, 'e'),
         'previous', CASE source.image WHEN 'before' THEN 'e.pgh_id' ELSE format(
@@ -484,6 +487,53 @@ BEGIN
 END
 $function$;
 
+-- Do rows refer to others again as they did? Foreign keys that take rows along may have done so once more with rows that
+-- were put back already, where a key went from one row to another.
+CREATE OR REPLACE FUNCTION pghistory._are_references_back(
+    tables regclass[], event_tables regclass[], event_ids bigint[], previous_ids bigint[], next_ids bigint[],
+    actions text[], column_counts bigint[], texts jsonb)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this record;
+    are_back boolean;
+BEGIN
+    FOR this IN
+        SELECT o.*, r.are_same
+          FROM (SELECT o."table", count(*) AS number, array_agg(o.first_id) AS first_ids,
+                       array_agg(o.previous_id) AS previous_ids
+                  FROM pghistory._undo_outcome(tables, event_ids, previous_ids, next_ids, actions, column_counts) AS o
+                 WHERE o.action <> 'DELETE' GROUP BY o."table") AS o
+               CROSS JOIN LATERAL (
+                   SELECT string_agg(format('NOT record_image_ne(ROW(t.%I), ROW(%s::%s))', a.attname,
+                                            pghistory._previous_value_text(m.event_table, m.column_name, m.added_after,
+                                                                           m.missing_value, 'p', 'e'),
+                                            format_type(a.atttypid, a.atttypmod)), ' AND ')
+                     FROM pghistory.event_column AS m
+                          JOIN pg_attribute AS a ON a.attrelid = o."table" AND a.attnum = m.table_column_number
+                    WHERE m.event_table = event_tables[array_position(tables, o."table")]
+                      AND a.attnum IN (SELECT unnest(c.conkey) FROM pg_constraint AS c
+                                        WHERE c.conrelid = o."table" AND c.contype = 'f'
+                                          AND (c.confdeltype IN ('c', 'n', 'd') OR c.confupdtype IN ('c', 'n', 'd')))
+               ) AS r(are_same)
+         WHERE r.are_same IS NOT NULL
+    LOOP
+        EXECUTE pghistory._rendered(
+            'SELECT count(*) = $3 FROM unnest($1, $2) AS s(first_id, previous_id) '
+            'JOIN {events} AS e ON e.pgh_id = s.first_id JOIN {events} AS p ON p.pgh_id = s.previous_id '
+            'JOIN {rows} AS t ON {t was p} WHERE {are same}',
+            texts -> this."table"::oid::text || jsonb_build_object('are same', this.are_same))
+           INTO are_back USING this.first_ids, this.previous_ids, this.number;
+        IF NOT are_back THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    RETURN true;
+END
+$function$;
+
 -- Takes back all steps in one statement, at whose end foreign keys are looked at, and says whether that could be
 -- done: not if other rows would be taken along, if a unique value passes from row to row, or if a row is not written.
 CREATE OR REPLACE FUNCTION pghistory._undo_at_once(
@@ -573,7 +623,10 @@ BEGIN
             format(E'WITH %s\nSELECT %s', array_to_string(parts, E',\n'),
                    array_to_string(earlier || same_kind, ' OPERATOR(pg_catalog.+) ')),
             search_path, NULL, NULL);
-        IF written <> expected THEN
+        IF written <> expected
+           OR NOT pghistory._are_references_back(tables, event_tables, event_ids, previous_ids, next_ids, actions,
+                                                 column_counts, texts)
+        THEN
             RAISE cardinality_violation;
         END IF;
     EXCEPTION WHEN foreign_key_violation OR unique_violation OR exclusion_violation OR cardinality_violation
@@ -705,17 +758,16 @@ BEGIN
 END
 $function$;
 
--- Takes back what a context or a transaction did: at once, or where that cannot be, in each table from its last
--- change to its first, between tables in any order that foreign keys allow.
-CREATE OR REPLACE FUNCTION pghistory._undo(subject text, context_id uuid, xid xid8, force boolean, search_path text)
+-- Takes back one step after the other: in each table from its last change to its first, between tables in any order that
+-- foreign keys allow, which look first at the tables that refer to others, or from_below at those that others refer to.
+CREATE OR REPLACE FUNCTION pghistory._undo_one_by_one(
+    subject text, plan record, tables record, texts jsonb[], texts_by_table jsonb, force boolean, from_below boolean,
+    search_path text)
  RETURNS bigint
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    plan record;
-    tables record;
-    texts jsonb[] := '{}';
     statement text;
     statement_of text;
     this_of text;
@@ -728,54 +780,11 @@ DECLARE
     has_moved_on boolean;
     may_break boolean := false;
 BEGIN
-    IF NOT pghistory._has_state() THEN
-        RETURN 0;
-    END IF;
-    PERFORM pghistory._lock_for_undo(context_id, xid);
-    SELECT array_agg(p."table" ORDER BY p.step) AS tables, array_agg(p.event_table ORDER BY p.step) AS event_tables,
-           array_agg(p.image ORDER BY p.step) AS images, array_agg(p.event_id ORDER BY p.step) AS event_ids,
-           array_agg(p.previous_id ORDER BY p.step) AS previous_ids, array_agg(p.next_id ORDER BY p.step) AS next_ids,
-           array_agg(p.action ORDER BY p.step) AS actions,
-           array_agg(p.obj ORDER BY p.step) AS objs, array_agg(p.column_count ORDER BY p.step) AS column_counts,
-           COALESCE(array_agg(format('row %s of table %s: %s', p.obj, pghistory._table_name(p."table"), p.conflict)
-                              ORDER BY p.step) FILTER (WHERE p.conflict IS NOT NULL), '{}') AS conflicts,
-           COALESCE(array_agg(format('row %s of table %s: %s', p.obj, pghistory._table_name(p."table"), p.conflict)
-                              ORDER BY p.step) FILTER (WHERE NOT p.is_possible), '{}') AS impossible
-      INTO plan
-      FROM pghistory._undo_plan(context_id, xid, false) WITH ORDINALITY
-               AS p("table", event_table, image, event_id, previous_id, next_id, action, obj, changes, conflict,
-                    is_possible, column_count, step);
-    PERFORM pghistory._refuse_undo(subject, plan.impossible, false);
-    IF NOT force THEN
-        PERFORM pghistory._refuse_undo(subject, plan.conflicts, true);
-    END IF;
-    IF plan.tables IS NULL THEN
-        RETURN 0;
-    END IF;
-
-    -- The steps of each table stand together: where the next one is, and the last.
-    SELECT array_agg(s.first ORDER BY s.first) AS nexts, array_agg(s.last ORDER BY s.first) AS lasts INTO tables
-      FROM (SELECT min(p.step) AS first, max(p.step) AS last
-              FROM unnest(plan.tables) WITH ORDINALITY AS p("table", step) GROUP BY p."table") AS s;
-    FOR number IN 1 .. cardinality(tables.nexts) LOOP
-        texts := texts || pghistory._undo_texts(
-            plan.tables[tables.nexts[number]], (SELECT u FROM pghistory._undoable_tables() AS u
-                                                 WHERE u."table" = plan.tables[tables.nexts[number]]), context_id, xid);
-    END LOOP;
-    IF plan.conflicts = '{}' AND pghistory._undo_at_once(
-           plan.tables, plan.event_tables, plan.event_ids, plan.previous_ids, plan.next_ids, plan.actions,
-           plan.column_counts,
-           (SELECT jsonb_object_agg(plan.tables[t.next]::oid, texts[t.number])
-              FROM unnest(tables.nexts) WITH ORDINALITY AS t(next, number)),
-           search_path)
-    THEN
-        RETURN cardinality(plan.tables);
-    END IF;
-    -- One by one, then.
     LOOP
         has_moved_on := false;
         obstacle := NULL;
-        FOR number IN 1 .. cardinality(tables.nexts) LOOP
+        FOR turn IN 1 .. cardinality(tables.nexts) LOOP
+            number := CASE WHEN from_below THEN cardinality(tables.nexts) + 1 - turn ELSE turn END;
             WHILE tables.nexts[number] <= tables.lasts[number] LOOP
                 step := tables.nexts[number];
                 action := plan.actions[step];
@@ -820,7 +829,81 @@ BEGIN
             may_break := true;  -- for one step: what refers to the row goes or changes with it
         END IF;
     END LOOP;
+    IF plan.conflicts = '{}' AND NOT force AND NOT pghistory._are_references_back(
+           plan.tables, plan.event_tables, plan.event_ids, plan.previous_ids, plan.next_ids, plan.actions,
+           plan.column_counts, texts_by_table)
+    THEN
+        PERFORM pghistory._refuse_undo(
+            subject, ARRAY['foreign keys would not let rows refer to others as they did'], true);
+    END IF;
     RETURN total;
+END
+$function$;
+
+-- Takes back what a context or a transaction did: at once, or where that cannot be, in each table from its last
+-- change to its first, between tables in any order that foreign keys allow.
+CREATE OR REPLACE FUNCTION pghistory._undo(subject text, context_id uuid, xid xid8, force boolean, search_path text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    plan record;
+    tables record;
+    texts jsonb[] := '{}';
+    texts_by_table jsonb;
+BEGIN
+    IF NOT pghistory._has_state() THEN
+        RETURN 0;
+    END IF;
+    PERFORM pghistory._lock_for_undo(context_id, xid);
+    SELECT array_agg(p."table" ORDER BY p.step) AS tables, array_agg(p.event_table ORDER BY p.step) AS event_tables,
+           array_agg(p.image ORDER BY p.step) AS images, array_agg(p.event_id ORDER BY p.step) AS event_ids,
+           array_agg(p.previous_id ORDER BY p.step) AS previous_ids, array_agg(p.next_id ORDER BY p.step) AS next_ids,
+           array_agg(p.action ORDER BY p.step) AS actions,
+           array_agg(p.obj ORDER BY p.step) AS objs, array_agg(p.column_count ORDER BY p.step) AS column_counts,
+           COALESCE(array_agg(format('row %s of table %s: %s', p.obj, pghistory._table_name(p."table"), p.conflict)
+                              ORDER BY p.step) FILTER (WHERE p.conflict IS NOT NULL), '{}') AS conflicts,
+           COALESCE(array_agg(format('row %s of table %s: %s', p.obj, pghistory._table_name(p."table"), p.conflict)
+                              ORDER BY p.step) FILTER (WHERE NOT p.is_possible), '{}') AS impossible
+      INTO plan
+      FROM pghistory._undo_plan(context_id, xid, false) WITH ORDINALITY
+               AS p("table", event_table, image, event_id, previous_id, next_id, action, obj, changes, conflict,
+                    is_possible, column_count, step);
+    PERFORM pghistory._refuse_undo(subject, plan.impossible, false);
+    IF NOT force THEN
+        PERFORM pghistory._refuse_undo(subject, plan.conflicts, true);
+    END IF;
+    IF plan.tables IS NULL THEN
+        RETURN 0;
+    END IF;
+
+    -- The steps of each table stand together: where the next one is, and the last.
+    SELECT array_agg(s.first ORDER BY s.first) AS nexts, array_agg(s.last ORDER BY s.first) AS lasts INTO tables
+      FROM (SELECT min(p.step) AS first, max(p.step) AS last
+              FROM unnest(plan.tables) WITH ORDINALITY AS p("table", step) GROUP BY p."table") AS s;
+    FOR number IN 1 .. cardinality(tables.nexts) LOOP
+        texts := texts || pghistory._undo_texts(
+            plan.tables[tables.nexts[number]], (SELECT u FROM pghistory._undoable_tables() AS u
+                                                 WHERE u."table" = plan.tables[tables.nexts[number]]), context_id, xid);
+    END LOOP;
+    SELECT jsonb_object_agg(plan.tables[t.next]::oid, texts[t.number]) INTO texts_by_table
+      FROM unnest(tables.nexts) WITH ORDINALITY AS t(next, number);
+    IF plan.conflicts = '{}' AND pghistory._undo_at_once(
+           plan.tables, plan.event_tables, plan.event_ids, plan.previous_ids, plan.next_ids, plan.actions,
+           plan.column_counts, texts_by_table, search_path)
+    THEN
+        RETURN cardinality(plan.tables);
+    END IF;
+    -- One by one, then.
+    IF cardinality(tables.nexts) > 1 AND NOT force THEN
+        BEGIN
+            RETURN pghistory._undo_one_by_one(subject, plan, tables, texts, texts_by_table, force, false, search_path);
+        EXCEPTION WHEN object_not_in_prerequisite_state THEN
+            NULL;  -- it may be the other way round
+        END;
+    END IF;
+    RETURN pghistory._undo_one_by_one(subject, plan, tables, texts, texts_by_table, force, NOT force, search_path);
 END
 $function$;
 

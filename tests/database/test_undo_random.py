@@ -125,7 +125,7 @@ def run(connection: Connection, choice: random.Random) -> Transaction | None:
                     with connection.transaction():
                         connection.execute(statement)
                         done.append(statement)
-                except psycopg.IntegrityError:
+                except (psycopg.IntegrityError, errors.ObjectInUse):
                     pass
             xid = str(value(connection, "SELECT pg_current_xact_id()"))
     except psycopg.IntegrityError:
