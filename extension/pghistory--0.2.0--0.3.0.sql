@@ -4996,7 +4996,8 @@ BEGIN
      WHERE a.attrelid = event_table AND a.attnum > 0 AND NOT a.attisdropped
        AND NOT pghistory._is_reserved_name(a.attname)
        AND NOT EXISTS (SELECT FROM pghistory.event_column AS m
-                        WHERE m.event_table = _data_text.event_table AND a.attname IN (m.column_name, m.table_column_name));
+                        WHERE m.event_table = _data_text.event_table
+                          AND a.attname IN (m.column_name, m.table_column_name));
     RETURN concat_ws(' || ',
         CASE WHEN followed IS NULL THEN '''{}''::jsonb'
              ELSE format('(SELECT to_jsonb(d) FROM (SELECT %s) AS d)', followed) END,
@@ -5015,7 +5016,8 @@ CREATE OR REPLACE FUNCTION pghistory._previous_value_text(
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT CASE WHEN missing_value IS NULL THEN format('%s.%I', alias, field)
-                ELSE format('CASE WHEN %1$s.pgh_id OPERATOR(pg_catalog.<=) %3$s AND %2$s.pgh_id OPERATOR(pg_catalog.>) %3$s THEN %4$L::%5$s ELSE %1$s.%6$I END',
+                ELSE format('CASE WHEN %1$s.pgh_id OPERATOR(pg_catalog.<=) %3$s '
+                            'AND %2$s.pgh_id OPERATOR(pg_catalog.>) %3$s THEN %4$L::%5$s ELSE %1$s.%6$I END',
                             alias, next_alias, added_after, missing_value,
                             (SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
                               WHERE a.attrelid = event_table AND a.attname = field),
@@ -5029,13 +5031,14 @@ CREATE OR REPLACE FUNCTION pghistory._diff_text(event_table regclass)
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT COALESCE(
-               format('COALESCE((SELECT jsonb_object_agg(c.field, jsonb_build_array(c.old, c.new)) '
-                      'FROM (VALUES %s) AS c(field, differs, old, new) WHERE c.differs), ''{}'')',
-                      string_agg(format('(%L, record_image_ne(ROW(%s), ROW(%s)), %s, %s)', m.table_column_name, v.old, v.new,
-                                        pghistory._json_text(a.atttypid, v.old), pghistory._json_text(a.atttypid, v.new)),
-                                 ', ' ORDER BY m.table_column_number)),
-               '''{}''::jsonb')
+    SELECT CASE WHEN count(*) = 0 THEN '''{}''::jsonb'
+                ELSE format('COALESCE((SELECT jsonb_object_agg(c.field, jsonb_build_array(c.old, c.new)) '
+                            'FROM (VALUES %s) AS c(field, differs, old, new) WHERE c.differs), ''{}'')',
+                            string_agg(format('(%L, record_image_ne(ROW(%s), ROW(%s)), %s, %s)',
+                                              m.table_column_name, v.old, v.new,
+                                              pghistory._json_text(a.atttypid, v.old),
+                                              pghistory._json_text(a.atttypid, v.new)),
+                                       ', ' ORDER BY m.table_column_number)) END
       FROM pghistory.event_column AS m
            JOIN pg_attribute AS a ON a.attrelid = m.event_table AND a.attname = m.column_name AND NOT a.attisdropped
            CROSS JOIN LATERAL (SELECT pghistory._previous_value_text(
@@ -5056,8 +5059,8 @@ DECLARE
     has_moves boolean := false;
 BEGIN
     IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = event_table AND attname = other AND NOT attisdropped) THEN
-        EXECUTE format('SELECT EXISTS (SELECT FROM %s AS e WHERE e.%I IS NOT NULL%s)', pghistory._table_name(event_table),
-                       other, ' AND e.pgh_operation = ' || quote_literal(operation))
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s AS e WHERE e.%I IS NOT NULL%s)',
+                       pghistory._table_name(event_table), other, ' AND e.pgh_operation = ' || quote_literal(operation))
            INTO has_moves;
     END IF;
     RETURN has_moves;
@@ -5072,8 +5075,8 @@ CREATE OR REPLACE FUNCTION pghistory._key_before_text(event_table regclass, obj_
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT CASE WHEN pghistory._has_moves(event_table, obj_key, 'U') THEN
-        ARRAY(SELECT format('CASE WHEN e.pgh_operation = ''U'' THEN COALESCE(e.%I, e.%I) ELSE e.%I END', k.other, k.held,
-                            k.held)
+        ARRAY(SELECT format('CASE WHEN e.pgh_operation = ''U'' THEN COALESCE(e.%I, e.%I) ELSE e.%I END',
+                            k.other, k.held, k.held)
                 FROM unnest(pghistory._object_columns(obj_key), pghistory._other_key_columns(obj_key)) WITH ORDINALITY
                          AS k(held, other, position)
                ORDER BY k.position)
@@ -5093,7 +5096,8 @@ DECLARE
     key_before CONSTANT text[] := pghistory._key_before_text(event_table, obj_key);
     previous text;
 BEGIN
-    previous := format('(SELECT p.pgh_id FROM %s AS p WHERE %s AND p.pgh_id < e.pgh_id AND %s ORDER BY p.pgh_id DESC LIMIT 1)',
+    previous := format('(SELECT p.pgh_id FROM %s AS p WHERE %s AND p.pgh_id < e.pgh_id AND %s '
+                       'ORDER BY p.pgh_id DESC LIMIT 1)',
                        relation, wanted,
                        pghistory._same_object_text(event_table, obj_key,
                                                    pghistory._qualified('p', pghistory._object_columns(obj_key)),
@@ -5142,8 +5146,8 @@ BEGIN
         pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
         relation, wanted, ' LIMIT ' || max_rows,
         CASE WHEN registered.obj_key <> '{}'
-             THEN format(E'\n               LEFT JOIN LATERAL (SELECT p.* FROM %s AS p WHERE p.pgh_id = %s OFFSET 0) AS p'
-                         ' ON true',
+             THEN format(E'\n               LEFT JOIN LATERAL (SELECT p.* FROM %s AS p WHERE p.pgh_id = %s OFFSET 0) '
+                         'AS p ON true',
                          relation, pghistory._previous_event_text(event_table, registered.obj_key, 'true')) END);
 END
 $function$;
@@ -5313,7 +5317,8 @@ BEGIN
             pghistory._table_name("table"), values_text,
             (SELECT string_agg('v' || position, ', ' ORDER BY position)
                FROM unnest(columns) WITH ORDINALITY AS c(field, position)),
-            (SELECT string_agg(format('t.%I %s v.v%s', c.field, pghistory._equality_operator(t.type_id), c.position), ' AND ')
+            (SELECT string_agg(format('t.%I %s v.v%s', c.field, pghistory._equality_operator(t.type_id), c.position),
+                               ' AND ')
                FROM unnest(columns) WITH ORDINALITY AS c(field, position)
                     JOIN pghistory._columns("table") AS t ON t.name = c.field));
     END IF;
@@ -5322,7 +5327,8 @@ BEGIN
                        ELSE 'ROW(%1$s) IN (SELECT %1$s FROM %4$s AS e JOIN (VALUES %2$s) AS v(%3$s) ON %5$s)' END,
                   held, values_text, string_agg('v' || c.position, ', ' ORDER BY c.position),
                   pghistory._table_name(_referring_condition.event_table),
-                  string_agg(format('e.%I %s v.v%s', a.attname, pghistory._equality_operator(a.atttypid), c.position), ' AND '))
+                  string_agg(format('e.%I %s v.v%s', a.attname, pghistory._equality_operator(a.atttypid), c.position),
+                             ' AND '))
       INTO from_event
       FROM unnest(columns) WITH ORDINALITY AS c(field, position)
            JOIN pghistory.event_column AS m
@@ -5394,7 +5400,8 @@ END
 $function$;
 COMMENT ON FUNCTION pghistory.references(
     regclass, text, text, uuid, timestamp with time zone, timestamp with time zone, bigint) IS
-    'Events of an object, as events() returns them, and of every tracked row whose foreign key points, or pointed, at it.';
+    'Events of an object, as events() returns them, and of every tracked row whose foreign key points, or pointed, '
+    'at it.';
 -- The table as it was.
 --
 -- A row is looked for under its key. Its events, in the order of pgh_id, are those that came under the key and those that
@@ -6315,8 +6322,8 @@ COMMENT ON FUNCTION pghistory.as_of(anyelement, timestamp with time zone, text) 
     'says so.';
 -- One object through time: from its last event back, also under keys that it had before.
 
--- The template of the query over after-images: a version is what an event made of the object, until the next event or until
--- it left the key.
+-- The template of the query over after-images: a version is what an event made of the object, until the next event or
+-- until it left the key.
 CREATE OR REPLACE FUNCTION pghistory._after_versions_template()
  RETURNS text
  LANGUAGE sql
@@ -6407,6 +6414,24 @@ SELECT CASE WHEN v.began < v.ended OR v.ended IS NULL THEN tstzrange(v.began, v.
  ORDER BY v.pgh_id$sql$
 $function$;
 
+-- When a transaction counts that we wrote down: the one between this event and the next.
+CREATE OR REPLACE FUNCTION pghistory._time_of(
+    event_table regclass, after_event bigint, xid xid8, began timestamp with time zone)
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    "time" timestamp with time zone;
+BEGIN
+    EXECUTE format('SELECT %s FROM (SELECT $1 + 1 AS pgh_id, $2 AS pgh_xid, $3 AS pgh_created_at) AS e',
+                   pghistory._time_text(event_table, 'e'))
+       INTO "time" USING after_event, xid, began;
+    RETURN "time";
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION pghistory.versions(rowtype anyelement, obj text)
  RETURNS TABLE(valid tstzrange, label text, context_id uuid, version anyelement)
  LANGUAGE plpgsql
@@ -6452,7 +6477,8 @@ BEGIN
         'time', pghistory._time_text(source.event_table, 'e'),
         'time of m', pghistory._time_text(source.event_table, 'm'),
         'context_id', CASE WHEN registered.context = 'none' THEN 'NULL::uuid' ELSE 'e.pgh_context_id' END,
-        'since', quote_literal(source.since) || '::timestamptz',
+        'since', format('%L::timestamptz', pghistory._time_of(source.event_table, source.since_event, source.since_xid,
+                                                              source.since)),
         'row columns', pghistory._row_columns("table"),
         'row type', pghistory._table_name("table"));
     RETURN QUERY EXECUTE pghistory._rendered(
@@ -6466,8 +6492,8 @@ COMMENT ON FUNCTION pghistory.versions(anyelement, text) IS
     'that made it, and the row: SELECT valid, (version).* FROM pghistory.versions(NULL::users, ''42'').';
 -- First events for rows that were there before they were tracked.
 
--- The tracker whose label backfilled events get when none is named: one that knows the table at any time, or else the first
--- that knows of inserts, or of anything.
+-- The tracker whose label backfilled events get when none is named: one that knows the table at any time, or else the
+-- first that knows of inserts, or of anything.
 CREATE OR REPLACE FUNCTION pghistory._backfill_label("table" regclass)
  RETURNS text
  LANGUAGE sql
@@ -6485,8 +6511,9 @@ AS $function$
      LIMIT 1
 $function$;
 
--- Writes the events of one stretch of a table's storage, or of all of it, and says how many. The rows are locked against
--- being changed before it is seen, in a snapshot of its own, which of them still have no event.
+-- Writes the events of one stretch of a table's storage, or of all of it, and says how many. The rows are locked
+-- against being changed, and against being filled by somebody else, before it is seen, in a snapshot of its own,
+-- which of them still have no event.
 CREATE OR REPLACE FUNCTION pghistory._backfill_pages(
     relation regclass, event_table regclass, label text, event_columns text[], expressions text[], pages int8range)
  RETURNS bigint
@@ -6508,7 +6535,7 @@ DECLARE
 BEGIN
     IF NOT is_foreign THEN
         EXECUTE format('SELECT array_agg(s.ctid) FROM (SELECT t.ctid FROM ONLY %s AS t '
-                       'WHERE t.ctid >= $1 AND t.ctid < $2 AND %s FOR SHARE OF t) AS s',
+                       'WHERE t.ctid >= $1 AND t.ctid < $2 AND %s FOR NO KEY UPDATE OF t) AS s',
                        pghistory._table_name(relation), has_no_event)
            INTO these
           USING format('(%s,0)', lower(pages))::tid, format('(%s,0)', LEAST(upper(pages), 4294967295))::tid;
@@ -6541,8 +6568,10 @@ DECLARE
 BEGIN
     PERFORM pghistory._check_not_null('"table"', "table" IS NULL);
     PERFORM pghistory._check_owner("table");
-    label := COALESCE(label, pghistory._backfill_label("table"),
-                      pghistory._backfill_label(pghistory._partition_root("table")));
+    IF pghistory._has_state() THEN
+        label := COALESCE(label, pghistory._backfill_label("table"),
+                          pghistory._backfill_label(pghistory._partition_root("table")));
+    END IF;
     IF label IS NULL THEN
         RAISE EXCEPTION 'table % is not tracked', pghistory._table_name("table")
             USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -6555,11 +6584,15 @@ BEGIN
     IF tracker.obj_key = '{}' THEN
         RAISE EXCEPTION 'events of table % do not name their object', pghistory._table_name(tracked)
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Which rows have an event cannot be told: give the table a primary key, or track() an obj_key.';
+                  HINT = 'Which rows have an event cannot be told: '
+                         'give the table a primary key, or track() an obj_key.';
     ELSIF pages IS NOT NULL AND (SELECT relkind <> 'r' FROM pg_class WHERE oid = "table") THEN
         RAISE EXCEPTION 'table % has no pages of its own', pghistory._table_name("table")
             USING ERRCODE = 'wrong_object_type',
                   HINT = 'Name one of its partitions, or leave out pages.';
+    END IF;
+    IF isempty(pages) THEN
+        RETURN 0;
     END IF;
     -- These are events by hand: their context is written down with a permit.
     INSERT INTO pghistory._request VALUES ('permit event', tracked, NULL, jsonb_build_object('label', label));
@@ -6585,9 +6618,10 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.backfill(regclass, text, int8range) IS
-    'Writes an event (operation S) for each row of a tracked table that has none with that label yet, and returns how many; '
-    'by default with the label of the tracker that knows the table at any time. It can be called again, and while others '
-    'write. With pages, only for rows stored in these pages of the table, or of a partition of it: for batches that commit.';
+    'Writes an event (operation S) for each row of a tracked table that has none with that label yet, and returns '
+    'how many; by default with the label of the tracker that knows the table at any time. It can be called again, '
+    'and while others write. With pages, only for rows stored in these pages of the table, or of a partition of it: '
+    'for batches that commit.';
 -- Putting one object back to what an event says.
 
 -- The columns of a table that a statement may give values: those of the event that it had then. Generated ones are not
@@ -6698,12 +6732,14 @@ BEGIN
     IF source IS NULL OR NOT pghistory._is_event_table(source) THEN
         RAISE EXCEPTION 'revert() needs an event, not %', pg_typeof(event)
             USING ERRCODE = 'wrong_object_type',
-                  HINT = 'Give a row of an event table: SELECT pghistory.revert(e) FROM users_event AS e WHERE pgh_id = 7.';
+                  HINT = 'Give a row of an event table: '
+                         'SELECT pghistory.revert(e) FROM users_event AS e WHERE pgh_id = 7.';
     END IF;
     PERFORM pghistory._check_not_null('event', event IS NOT DISTINCT FROM NULL);
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = source;
     IF pghistory._table_name(registered."table") IS NULL THEN
-        RAISE EXCEPTION 'table %.% was dropped', quote_ident(registered.table_schema), quote_ident(registered.table_name)
+        RAISE EXCEPTION 'table %.% was dropped', quote_ident(registered.table_schema),
+                quote_ident(registered.table_name)
             USING ERRCODE = 'undefined_table',
                   HINT = 'Create it again and track it; then it takes its events over.';
     END IF;
@@ -6736,8 +6772,8 @@ BEGIN
       FROM pghistory._writable_columns(registered."table", source, given.id) AS c;
     result := pghistory._write_event(
         CASE WHEN columns.sets IS NULL
-             THEN format('SELECT pg_catalog.to_jsonb(t) FROM %s AS t WHERE %s', pghistory._rows_text(registered."table"),
-                         identity)
+             THEN format('SELECT pg_catalog.to_jsonb(t) FROM %s AS t WHERE %s',
+                         pghistory._rows_text(registered."table"), identity)
              ELSE format('UPDATE %s AS t SET %s WHERE %s RETURNING pg_catalog.to_jsonb(t)',
                          pghistory._rows_text(registered."table"), columns.sets, identity) END,
         event, search_path);
@@ -6766,12 +6802,12 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.revert(anyelement) IS
-    'Puts an object back to what an event says, inserting it again if it is gone, and returns the row: '
-    'SELECT pghistory.revert(e) FROM users_event AS e WHERE pgh_id = 7. Columns that the table got later stay as they are.';
+    'Puts an object back to what an event says, inserting it again if it is gone, and returns the row: SELECT '
+    'pghistory.revert(e) FROM users_event AS e WHERE pgh_id = 7. Columns that the table got later stay as they are.';
 -- Taking back what a context or a transaction did.
 
--- The tables whose history is kept, and the source that what happened to them is taken back from: before-images need no look
--- at the event before.
+-- The tables whose history is kept, and the source that what happened to them is taken back from: before-images need
+-- no look at the event before.
 CREATE OR REPLACE FUNCTION pghistory._undoable_tables(
     OUT "table" regclass,
     OUT event_table regclass,
@@ -6790,8 +6826,8 @@ AS $function$
      ORDER BY t."table", s.since, s.image DESC
 $function$;
 
--- What is taken back, as an SQL condition over an event: what happened in a context, or in a transaction of this server or
--- of the one before a restore.
+-- What is taken back, as an SQL condition over an event: what happened in a context, or in a transaction of this
+-- server or of the one before a restore.
 CREATE OR REPLACE FUNCTION pghistory._undo_condition(event_table regclass, context_id uuid, xid xid8, alias text)
  RETURNS text
  LANGUAGE sql
@@ -6805,8 +6841,8 @@ AS $function$
      WHERE e.event_table = _undo_condition.event_table
 $function$;
 
--- What taking back event e changes, as an SQL expression: {"field": [now, then]}. What an update is taken back to is event p,
--- or event e itself, which then only the row of today (t) can be compared with.
+-- What taking back event e changes, as an SQL expression: {"field": [now, then]}. What an update is taken back to is
+-- event p, or event e itself, which then only the row of today (t) can be compared with.
 CREATE OR REPLACE FUNCTION pghistory._undo_changes_text(event_table regclass, image text, texts jsonb)
  RETURNS text
  LANGUAGE sql
@@ -6861,7 +6897,8 @@ CREATE OR REPLACE FUNCTION pghistory._key_after_text(event_table regclass, obj_k
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT CASE WHEN image = 'before' AND pghistory._has_moves(event_table, obj_key) THEN
-        ARRAY(SELECT format('CASE WHEN %1$s.pgh_operation OPERATOR(pg_catalog.=) ''B'' THEN COALESCE(%1$s.%2$I, %1$s.%3$I) ELSE %1$s.%3$I END',
+        ARRAY(SELECT format('CASE WHEN %1$s.pgh_operation OPERATOR(pg_catalog.=) ''B'' '
+                            'THEN COALESCE(%1$s.%2$I, %1$s.%3$I) ELSE %1$s.%3$I END',
                             alias, k.other, k.held)
                 FROM unnest(pghistory._other_key_columns(obj_key), pghistory._object_columns(obj_key)) WITH ORDINALITY
                          AS k(other, held, position)
@@ -6883,12 +6920,14 @@ DECLARE
     others name[];
     has_moves boolean;
     key_after text[];
+    last_key text[];
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = source.event_table;
     held := pghistory._object_columns(registered.obj_key);
     others := pghistory._other_key_columns(registered.obj_key);
     has_moves := pghistory._has_moves(event_table, registered.obj_key);
     key_after := pghistory._key_after_text(event_table, registered.obj_key, source.image, 'e');
+    last_key := pghistory._key_after_text(event_table, registered.obj_key, source.image, 'h');
     RETURN jsonb_build_object(
         'events', pghistory._table_name(event_table),
         'rows', pghistory._rows_text("table"),
@@ -6897,14 +6936,16 @@ BEGIN
         'recorded', pghistory._recorded_text(source, 'e'),
         'recorded n', pghistory._recorded_text(source, 'n'),
         'recorded h', pghistory._recorded_text(source, 'h'),
-        'n is e', pghistory._same_object_text(event_table, registered.obj_key, pghistory._qualified('n', held), key_after),
+        'is', 'OPERATOR(pg_catalog.=)',
+        'n is e', pghistory._same_object_text(event_table, registered.obj_key, pghistory._qualified('n', held),
+                                              key_after),
         -- another row may have the key of an object that had left it only while the key may be taken twice
-        'may be doubled', EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = "table" AND i.indisunique AND NOT i.indimmediate)
-                          AND has_moves,
+        'may be doubled', has_moves AND EXISTS (SELECT FROM pg_index AS i
+                                                 WHERE i.indrelid = "table" AND i.indisunique AND NOT i.indimmediate),
         'left', CASE WHEN has_moves AND source.image = 'after' THEN pghistory._rendered(
             'LEFT JOIN (SELECT e.pgh_id, min(n.pgh_id) AS left_id FROM {events} AS e JOIN {events} AS n '
-            'ON {n left e} AND n.pgh_id > e.pgh_id WHERE {wanted} AND {recorded} AND {recorded n} GROUP BY e.pgh_id) AS l '
-            'ON l.pgh_id = e.pgh_id',
+            'ON {n left e} AND n.pgh_id > e.pgh_id WHERE {wanted} AND {recorded} AND {recorded n} GROUP BY e.pgh_id) '
+            'AS l ON l.pgh_id = e.pgh_id',
             jsonb_build_object(
                 'events', pghistory._table_name(event_table),
                 'n left e', pghistory._same_object_text(event_table, registered.obj_key,
@@ -6915,18 +6956,21 @@ BEGIN
             ELSE 'CROSS JOIN (SELECT NULL::bigint AS left_id) AS l' END,
         'r is h', pghistory._same_object_text(event_table, registered.obj_key,
                                               pghistory._qualified('r', registered.obj_key),
-                                              pghistory._key_after_text(event_table, registered.obj_key, source.image, 'h')),
+                                              last_key),
         't is h', pghistory._same_object_text(event_table, registered.obj_key,
                                               pghistory._qualified('t', registered.obj_key),
-                                              pghistory._key_after_text(event_table, registered.obj_key, source.image, 'h')),
+                                              last_key),
         'h is e', pghistory._same_object_text(event_table, registered.obj_key,
-                                              pghistory._key_after_text(event_table, registered.obj_key, source.image, 'h'),
+                                              last_key,
                                               key_after),
         't is e', pghistory._same_object_text(event_table, registered.obj_key,
                                               pghistory._qualified('t', registered.obj_key), key_after),
         't was e', pghistory._same_object_text(event_table, registered.obj_key,
                                                pghistory._qualified('t', registered.obj_key),
                                                pghistory._qualified('e', held)),
+        't was p', pghistory._same_object_text(event_table, registered.obj_key,
+                                               pghistory._qualified('t', registered.obj_key),
+                                               pghistory._qualified('p', held)),
         'row key', array_to_string(pghistory._qualified('t', registered.obj_key), ', '),
         'object', pghistory._key_text(event_table, held, registered.obj_key, 'e'),
         'previous', CASE source.image WHEN 'before' THEN 'e.pgh_id' ELSE format(
@@ -6939,8 +6983,8 @@ BEGIN
 END
 $function$;
 
--- The steps that take back what happened to one table, the last change first: what to do, and what stands in the way. An
--- update is taken back to what event `previous_id` says.
+-- The steps that take back what happened to one table, the last change first: what to do, and what stands in the way.
+-- An update is taken back to what event `previous_id` says.
 CREATE OR REPLACE FUNCTION pghistory._undo_steps(
     "table" regclass,
     source record,
@@ -6965,7 +7009,8 @@ BEGIN
         SELECT s.pgh_id, s.previous_id, s.next_id, s.action, s.object, s.changes,
                CASE WHEN NOT s.is_known THEN 'what it was before is not known'
                     WHEN s.next_id IS NOT NULL THEN
-                        (SELECT format('changed since by event %s:%s (%s, %s)', $2, n.pgh_id, n.pgh_label, n.pgh_created_at)
+                        (SELECT format('changed since by event %s:%s (%s, %s)', $2, n.pgh_id, n.pgh_label,
+                                       n.pgh_created_at)
                            FROM {events} AS n WHERE n.pgh_id = s.next_id AND NOT {wanted n})
                     WHEN s.is_there <> (s.action <> 'INSERT') THEN
                         CASE WHEN s.is_there THEN 'it is there again' ELSE 'it is not there any more' END
@@ -6977,7 +7022,8 @@ BEGIN
             SELECT e.pgh_id, e.action, e.object, e.previous_id, e.next_id, {changes} AS changes,
                    e.previous_id IS NOT NULL AND NOT EXISTS (
                        SELECT FROM pghistory.event_column AS m
-                        WHERE m.event_table = $1 AND m.rewritten_after >= e.previous_id AND m.rewritten_after < e.pgh_id)
+                        WHERE m.event_table = $1
+                          AND m.rewritten_after >= e.previous_id AND m.rewritten_after < e.pgh_id)
                    AND NOT ({may be doubled} AND e.next_id IS NOT NULL AND e.action = 'UPDATE'
                             AND EXISTS (SELECT FROM {rows} AS t WHERE {t is e})
                             AND NOT EXISTS (SELECT FROM {events} AS h
@@ -7042,14 +7088,15 @@ BEGIN
     IF NOT pghistory._has_state() THEN
         RETURN;
     END IF;
-    FOR source IN SELECT * FROM pghistory._undoable_tables() AS u ORDER BY pghistory._depth(u."table") DESC, u."table"::oid
+    FOR source IN SELECT * FROM pghistory._undoable_tables() AS u
+                   ORDER BY pghistory._depth(u."table") DESC, u."table"::oid
     LOOP
         texts := pghistory._undo_texts(source."table", source, context_id, xid);
         CONTINUE WHEN NOT pghistory._is_concerned(texts);
         texts := texts || jsonb_build_object('changes', CASE WHEN with_changes
             THEN pghistory._undo_changes_text(source.event_table, source.image, texts) ELSE 'NULL::jsonb' END);
-        RETURN QUERY SELECT source."table", source.event_table, source.image, s.event_id, s.previous_id, s.next_id, s.action,
-                            s.obj, s.changes, s.conflict, s.is_possible, s.column_count
+        RETURN QUERY SELECT source."table", source.event_table, source.image, s.event_id, s.previous_id, s.next_id,
+                            s.action, s.obj, s.changes, s.conflict, s.is_possible, s.column_count
                        FROM pghistory._undo_steps(source."table", source, texts) AS s;
     END LOOP;
 END
@@ -7062,11 +7109,11 @@ CREATE OR REPLACE FUNCTION pghistory._shown_plan(context_id uuid, xid xid8)
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT p.step, p."table", p.obj, p.action, format('%s:%s', pghistory._table_name(p.event_table), p.event_id), p.changes,
-           p.conflict
+    SELECT p.step, p."table", p.obj, p.action, format('%s:%s', pghistory._table_name(p.event_table), p.event_id),
+           p.changes, p.conflict
       FROM pghistory._undo_plan(context_id, xid, true) WITH ORDINALITY
-               AS p("table", event_table, image, event_id, previous_id, next_id, action, obj, changes, conflict, is_possible,
-                    column_count, step)
+               AS p("table", event_table, image, event_id, previous_id, next_id, action, obj, changes, conflict,
+                    is_possible, column_count, step)
 $function$;
 
 -- Is the row there that an event says is gone?
@@ -7125,11 +7172,11 @@ BEGIN
         EXECUTE pghistory._rendered(
             'SELECT EXISTS (SELECT FROM {events} AS e JOIN {events} AS p ON p.pgh_id = $2 JOIN {rows} AS t ON {t is e} '
             'JOIN {referring} AS r ON {r refers to t} AND {r is another} WHERE e.pgh_id = $1 AND ({differs}))',
-            texts || jsonb_build_object('referring', pghistory._table_name(foreign_key.referring),
-                                        'r refers to t', foreign_key.refers,
-                                        'differs', foreign_key.differs,
-                                        'r is another', CASE WHEN foreign_key.referring = "table" THEN 'r.ctid <> t.ctid'
-                                                             ELSE 'true' END))
+            texts || jsonb_build_object(
+                'referring', pghistory._table_name(foreign_key.referring),
+                'r refers to t', foreign_key.refers,
+                'differs', foreign_key.differs,
+                'r is another', CASE WHEN foreign_key.referring = "table" THEN 'r.ctid <> t.ctid' ELSE 'true' END))
            INTO refers USING event_id, previous_id;
         IF refers THEN
             RETURN true;
@@ -7139,8 +7186,8 @@ BEGIN
 END
 $function$;
 
--- Runs a statement that writes to tables of the user's, under the search_path that their triggers expect, and says how many
--- rows it wrote, which the statement counts.
+-- Runs a statement that writes to tables of the user's, under the search_path that their triggers expect, and says
+-- how many rows it wrote, which the statement counts.
 CREATE OR REPLACE FUNCTION pghistory._write_back(statement text, search_path text, event_id bigint, previous_id bigint)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -7155,10 +7202,11 @@ BEGIN
 END
 $function$;
 
--- What the steps of a plan come to: for each row the last event that was recorded of it, the first one that is taken back,
--- and the one that it goes back to. Steps of one row are linked by the event that came next.
+-- What the steps of a plan come to: for each row the last event that was recorded of it, the first one that is taken
+-- back, and the one that it goes back to. Steps of one row are linked by the event that came next.
 CREATE OR REPLACE FUNCTION pghistory._undo_outcome(
-    tables regclass[], event_ids bigint[], previous_ids bigint[], next_ids bigint[], actions text[], column_counts bigint[],
+    tables regclass[], event_ids bigint[], previous_ids bigint[], next_ids bigint[], actions text[],
+    column_counts bigint[],
     OUT "table" regclass,
     OUT action text,
     OUT column_count bigint,
@@ -7203,8 +7251,8 @@ BEGIN
 END
 $function$;
 
--- The statement that puts rows back: over their last events (h), the first ones that are taken back (e) and those that they
--- go back to (p).
+-- The statement that puts rows back: over their last events (h), the first ones that are taken back (e) and those
+-- that they go back to (p).
 CREATE OR REPLACE FUNCTION pghistory._outcome_statement(
     "table" regclass, event_table regclass, action text, event_id bigint, texts jsonb)
  RETURNS text
@@ -7227,24 +7275,73 @@ BEGIN
                    m.event_table, c.held, m.added_after, m.missing_value, 'p', 'e') AS v(value);
     RETURN pghistory._rendered(
         CASE action WHEN 'DELETE' THEN
-            'DELETE FROM {rows} AS t USING {events} AS h WHERE h.pgh_id OPERATOR(pg_catalog.=) ANY ({last ids}::bigint[]) AND {t is h}'
+            'DELETE FROM {rows} AS t USING {events} AS h WHERE h.pgh_id {is} ANY ({last ids}::bigint[]) AND {t is h}'
         WHEN 'UPDATE' THEN
             'UPDATE {rows} AS t SET {set} '
-            'FROM unnest({last ids}::bigint[], {first ids}::bigint[], {previous ids}::bigint[]) AS s(last_id, first_id, previous_id) '
-            'JOIN {events} AS h ON h.pgh_id OPERATOR(pg_catalog.=) s.last_id JOIN {events} AS e ON e.pgh_id OPERATOR(pg_catalog.=) s.first_id '
-            'JOIN {events} AS p ON p.pgh_id OPERATOR(pg_catalog.=) s.previous_id WHERE {earlier} AND {t is h}'
+            'FROM unnest({last ids}::bigint[], {first ids}::bigint[], {previous ids}::bigint[]) '
+            'AS s(last_id, first_id, previous_id) '
+            'JOIN {events} AS h ON h.pgh_id {is} s.last_id JOIN {events} AS e ON e.pgh_id {is} s.first_id '
+            'JOIN {events} AS p ON p.pgh_id {is} s.previous_id WHERE {earlier} AND {t is h}'
         ELSE
             'INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} '
             'FROM unnest({first ids}::bigint[], {previous ids}::bigint[]) AS s(first_id, previous_id) '
-            'JOIN {events} AS e ON e.pgh_id OPERATOR(pg_catalog.=) s.first_id JOIN {events} AS p ON p.pgh_id OPERATOR(pg_catalog.=) s.previous_id WHERE {earlier}'
+            'JOIN {events} AS e ON e.pgh_id {is} s.first_id JOIN {events} AS p ON p.pgh_id {is} s.previous_id '
+            'WHERE {earlier}'
         END,
         texts || jsonb_build_object('table', pghistory._table_name("table"), 'names', columns.names,
                                     'values', columns."values", 'set', columns.set));
 END
 $function$;
 
--- Takes back all steps in one statement, at whose end foreign keys are looked at, and says whether that could be done: not
--- if other rows would be taken along, if a unique value passes from row to row, or if a row is not written.
+-- Do rows refer to others again as they did? Foreign keys that take rows along may have done so once more with rows that
+-- were put back already, where a key went from one row to another.
+CREATE OR REPLACE FUNCTION pghistory._are_references_back(
+    tables regclass[], event_tables regclass[], event_ids bigint[], previous_ids bigint[], next_ids bigint[],
+    actions text[], column_counts bigint[], texts jsonb)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this record;
+    are_back boolean;
+BEGIN
+    FOR this IN
+        SELECT o.*, r.are_same
+          FROM (SELECT o."table", count(*) AS number, array_agg(o.first_id) AS first_ids,
+                       array_agg(o.previous_id) AS previous_ids
+                  FROM pghistory._undo_outcome(tables, event_ids, previous_ids, next_ids, actions, column_counts) AS o
+                 WHERE o.action <> 'DELETE' GROUP BY o."table") AS o
+               CROSS JOIN LATERAL (
+                   SELECT string_agg(format('NOT record_image_ne(ROW(t.%I), ROW(%s::%s))', a.attname,
+                                            pghistory._previous_value_text(m.event_table, m.column_name, m.added_after,
+                                                                           m.missing_value, 'p', 'e'),
+                                            format_type(a.atttypid, a.atttypmod)), ' AND ')
+                     FROM pghistory.event_column AS m
+                          JOIN pg_attribute AS a ON a.attrelid = o."table" AND a.attnum = m.table_column_number
+                    WHERE m.event_table = event_tables[array_position(tables, o."table")]
+                      AND a.attnum IN (SELECT unnest(c.conkey) FROM pg_constraint AS c
+                                        WHERE c.conrelid = o."table" AND c.contype = 'f'
+                                          AND (c.confdeltype IN ('c', 'n', 'd') OR c.confupdtype IN ('c', 'n', 'd')))
+               ) AS r(are_same)
+         WHERE r.are_same IS NOT NULL
+    LOOP
+        EXECUTE pghistory._rendered(
+            'SELECT count(*) = $3 FROM unnest($1, $2) AS s(first_id, previous_id) '
+            'JOIN {events} AS e ON e.pgh_id = s.first_id JOIN {events} AS p ON p.pgh_id = s.previous_id '
+            'JOIN {rows} AS t ON {t was p} WHERE {are same}',
+            texts -> this."table"::oid::text || jsonb_build_object('are same', this.are_same))
+           INTO are_back USING this.first_ids, this.previous_ids, this.number;
+        IF NOT are_back THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    RETURN true;
+END
+$function$;
+
+-- Takes back all steps in one statement, at whose end foreign keys are looked at, and says whether that could be
+-- done: not if other rows would be taken along, if a unique value passes from row to row, or if a row is not written.
 CREATE OR REPLACE FUNCTION pghistory._undo_at_once(
     tables regclass[], event_tables regclass[], event_ids bigint[], previous_ids bigint[], next_ids bigint[],
     actions text[], column_counts bigint[], texts jsonb, search_path text)
@@ -7283,15 +7380,18 @@ BEGIN
                             WHERE this.action <> 'INSERT'
         LOOP
             EXECUTE pghistory._rendered(
-                'SELECT EXISTS (SELECT FROM unnest({last ids}::bigint[], {previous ids}::bigint[]) AS s(last_id, previous_id) '
+                'SELECT EXISTS (SELECT FROM unnest({last ids}::bigint[], {previous ids}::bigint[]) '
+                'AS s(last_id, previous_id) '
                 'JOIN {events} AS h ON h.pgh_id = s.last_id JOIN {events} AS p ON p.pgh_id = s.previous_id '
-                'JOIN {rows} AS t ON {t is h} JOIN {referring} AS r ON {r refers to t} WHERE ({differs}){r is not ours})',
+                'JOIN {rows} AS t ON {t is h} JOIN {referring} AS r ON {r refers to t} '
+                'WHERE ({differs}){r is not ours})',
                 texts -> this."table"::oid::text || jsonb_build_object(
                     'last ids', quote_literal(this.last_ids), 'previous ids', quote_literal(this.previous_ids),
                     'referring', pghistory._table_name(foreign_key.referring), 'r refers to t', foreign_key.refers,
                     'differs', foreign_key.differs,
                     'r is not ours', CASE WHEN texts ? foreign_key.referring::oid::text THEN pghistory._rendered(
-                        ' AND NOT EXISTS (SELECT FROM {events} AS h WHERE h.pgh_id = ANY ({ids}::bigint[]) AND {r is h})',
+                        ' AND NOT EXISTS (SELECT FROM {events} AS h '
+                        'WHERE h.pgh_id = ANY ({ids}::bigint[]) AND {r is h})',
                         texts -> foreign_key.referring::oid::text || jsonb_build_object(
                             'ids', quote_literal(COALESCE(last_ids ->> foreign_key.referring::oid::text, '{}'))))
                         ELSE '' END))
@@ -7329,7 +7429,10 @@ BEGIN
             format(E'WITH %s\nSELECT %s', array_to_string(parts, E',\n'),
                    array_to_string(earlier || same_kind, ' OPERATOR(pg_catalog.+) ')),
             search_path, NULL, NULL);
-        IF written <> expected THEN
+        IF written <> expected
+           OR NOT pghistory._are_references_back(tables, event_tables, event_ids, previous_ids, next_ids, actions,
+                                                 column_counts, texts)
+        THEN
             RAISE cardinality_violation;
         END IF;
     EXCEPTION WHEN foreign_key_violation OR unique_violation OR exclusion_violation OR cardinality_violation
@@ -7356,9 +7459,11 @@ BEGIN
            string_agg(format('%I = e.%I::%s', c.name, c.held, c.type_text), ', ' ORDER BY c.number)
                FILTER (WHERE c.is_updatable) AS all_set,
            -- only what the event changed
-           string_agg(format('%1$I = CASE WHEN pg_catalog.record_image_ne(ROW(%2$s), ROW(e.%3$I)) THEN %2$s::%4$s ELSE t.%1$I END',
+           string_agg(format('%1$I = CASE WHEN pg_catalog.record_image_ne(ROW(%2$s), ROW(e.%3$I)) '
+                             'THEN %2$s::%4$s ELSE t.%1$I END',
                              c.name,
-                             pghistory._previous_value_text(m.event_table, c.held, m.added_after, m.missing_value, 'p', 'e'),
+                             pghistory._previous_value_text(m.event_table, c.held, m.added_after, m.missing_value,
+                                                            'p', 'e'),
                              c.held, c.type_text), ', ' ORDER BY c.number)
                FILTER (WHERE c.is_updatable) AS changes_set
       INTO columns
@@ -7367,16 +7472,17 @@ BEGIN
              ON m.event_table = _undo_statement.event_table AND m.column_name = c.held;
     RETURN pghistory._rendered(
         concat('WITH written AS (', CASE WHEN action = 'DELETE' THEN
-            'DELETE FROM {rows} AS t USING {events} AS e, {events} AS p WHERE e.pgh_id OPERATOR(pg_catalog.=) $1 AND p.pgh_id OPERATOR(pg_catalog.=) $2 AND {t is e}'
+            'DELETE FROM {rows} AS t USING {events} AS e, {events} AS p '
+            'WHERE e.pgh_id {is} $1 AND p.pgh_id {is} $2 AND {t is e}'
         WHEN action = 'INSERT' THEN
             'INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE '
-            'SELECT {of event} FROM {events} AS e, {events} AS p WHERE e.pgh_id OPERATOR(pg_catalog.=) $1 AND p.pgh_id OPERATOR(pg_catalog.=) $2'
+            'SELECT {of event} FROM {events} AS e, {events} AS p WHERE e.pgh_id {is} $1 AND p.pgh_id {is} $2'
         WHEN action = 'REPLACE' THEN
             'UPDATE {rows} AS t SET {set} FROM {events} AS e, {events} AS p '
-            'WHERE e.pgh_id OPERATOR(pg_catalog.=) $1 AND p.pgh_id OPERATOR(pg_catalog.=) $2 AND {t was e}'
+            'WHERE e.pgh_id {is} $1 AND p.pgh_id {is} $2 AND {t was e}'
         ELSE
             'UPDATE {rows} AS t SET {set} FROM {events} AS e, {events} AS p '
-            'WHERE e.pgh_id OPERATOR(pg_catalog.=) $1 AND p.pgh_id OPERATOR(pg_catalog.=) $2 AND {t is e}'
+            'WHERE e.pgh_id {is} $1 AND p.pgh_id {is} $2 AND {t is e}'
         END, ' RETURNING 1) SELECT pg_catalog.count(*) FROM written'),
         texts || jsonb_build_object(
             'table', pghistory._table_name("table"), 'names', columns.names, 'of event', columns.of_event,
@@ -7431,11 +7537,11 @@ BEGIN
 END
 $function$;
 
--- Takes one step, and says how many changes that took back; null if a constraint stands in the way. Unless may_break, rows
--- that would be taken along by a foreign key stand in the way too.
+-- Takes one step, and says how many changes that took back; null if a constraint stands in the way. Unless may_break,
+-- rows that would be taken along by a foreign key stand in the way too.
 CREATE OR REPLACE FUNCTION pghistory._take_step(
-    "table" regclass, event_table regclass, action text, event_id bigint, previous_id bigint, statement text, texts jsonb,
-    may_break boolean, search_path text)
+    "table" regclass, event_table regclass, action text, event_id bigint, previous_id bigint, statement text,
+    texts jsonb, may_break boolean, search_path text)
  RETURNS bigint
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -7458,17 +7564,16 @@ BEGIN
 END
 $function$;
 
--- Takes back what a context or a transaction did: at once, or where that cannot be, in each table from its last change to its
--- first, between tables in any order that foreign keys allow.
-CREATE OR REPLACE FUNCTION pghistory._undo(subject text, context_id uuid, xid xid8, force boolean, search_path text)
+-- Takes back one step after the other: in each table from its last change to its first, between tables in any order that
+-- foreign keys allow, which look first at the tables that refer to others, or from_below at those that others refer to.
+CREATE OR REPLACE FUNCTION pghistory._undo_one_by_one(
+    subject text, plan record, tables record, texts jsonb[], texts_by_table jsonb, force boolean, from_below boolean,
+    search_path text)
  RETURNS bigint
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    plan record;
-    tables record;
-    texts jsonb[] := '{}';
     statement text;
     statement_of text;
     this_of text;
@@ -7481,54 +7586,11 @@ DECLARE
     has_moved_on boolean;
     may_break boolean := false;
 BEGIN
-    IF NOT pghistory._has_state() THEN
-        RETURN 0;
-    END IF;
-    PERFORM pghistory._lock_for_undo(context_id, xid);
-    SELECT array_agg(p."table" ORDER BY p.step) AS tables, array_agg(p.event_table ORDER BY p.step) AS event_tables,
-           array_agg(p.image ORDER BY p.step) AS images, array_agg(p.event_id ORDER BY p.step) AS event_ids,
-           array_agg(p.previous_id ORDER BY p.step) AS previous_ids, array_agg(p.next_id ORDER BY p.step) AS next_ids,
-           array_agg(p.action ORDER BY p.step) AS actions,
-           array_agg(p.obj ORDER BY p.step) AS objs, array_agg(p.column_count ORDER BY p.step) AS column_counts,
-           COALESCE(array_agg(format('row %s of table %s: %s', p.obj, pghistory._table_name(p."table"), p.conflict)
-                              ORDER BY p.step) FILTER (WHERE p.conflict IS NOT NULL), '{}') AS conflicts,
-           COALESCE(array_agg(format('row %s of table %s: %s', p.obj, pghistory._table_name(p."table"), p.conflict)
-                              ORDER BY p.step) FILTER (WHERE NOT p.is_possible), '{}') AS impossible
-      INTO plan
-      FROM pghistory._undo_plan(context_id, xid, false) WITH ORDINALITY
-               AS p("table", event_table, image, event_id, previous_id, next_id, action, obj, changes, conflict, is_possible,
-                    column_count, step);
-    PERFORM pghistory._refuse_undo(subject, plan.impossible, false);
-    IF NOT force THEN
-        PERFORM pghistory._refuse_undo(subject, plan.conflicts, true);
-    END IF;
-    IF plan.tables IS NULL THEN
-        RETURN 0;
-    END IF;
-
-    -- The steps of each table stand together: where the next one is, and the last.
-    SELECT array_agg(s.first ORDER BY s.first) AS nexts, array_agg(s.last ORDER BY s.first) AS lasts INTO tables
-      FROM (SELECT min(p.step) AS first, max(p.step) AS last
-              FROM unnest(plan.tables) WITH ORDINALITY AS p("table", step) GROUP BY p."table") AS s;
-    FOR number IN 1 .. cardinality(tables.nexts) LOOP
-        texts := texts || pghistory._undo_texts(
-            plan.tables[tables.nexts[number]], (SELECT u FROM pghistory._undoable_tables() AS u
-                                                 WHERE u."table" = plan.tables[tables.nexts[number]]), context_id, xid);
-    END LOOP;
-    IF plan.conflicts = '{}' AND pghistory._undo_at_once(
-           plan.tables, plan.event_tables, plan.event_ids, plan.previous_ids, plan.next_ids, plan.actions,
-           plan.column_counts,
-           (SELECT jsonb_object_agg(plan.tables[t.next]::oid, texts[t.number])
-              FROM unnest(tables.nexts) WITH ORDINALITY AS t(next, number)),
-           search_path)
-    THEN
-        RETURN cardinality(plan.tables);
-    END IF;
-    -- One by one, then.
     LOOP
         has_moved_on := false;
         obstacle := NULL;
-        FOR number IN 1 .. cardinality(tables.nexts) LOOP
+        FOR turn IN 1 .. cardinality(tables.nexts) LOOP
+            number := CASE WHEN from_below THEN cardinality(tables.nexts) + 1 - turn ELSE turn END;
             WHILE tables.nexts[number] <= tables.lasts[number] LOOP
                 step := tables.nexts[number];
                 action := plan.actions[step];
@@ -7537,12 +7599,14 @@ BEGIN
                 END IF;
                 this_of := concat_ws(' ', number, action, plan.column_counts[step]);
                 IF this_of IS DISTINCT FROM statement_of THEN
-                    statement := pghistory._undo_statement(plan.tables[step], plan.event_tables[step], plan.images[step],
-                                                           action, plan.event_ids[step], texts[number]);
+                    statement := pghistory._undo_statement(
+                        plan.tables[step], plan.event_tables[step], plan.images[step], action, plan.event_ids[step],
+                        texts[number]);
                     statement_of := this_of;
                 END IF;
-                taken := pghistory._take_step(plan.tables[step], plan.event_tables[step], action, plan.event_ids[step],
-                                              plan.previous_ids[step], statement, texts[number], may_break, search_path);
+                taken := pghistory._take_step(
+                    plan.tables[step], plan.event_tables[step], action, plan.event_ids[step], plan.previous_ids[step],
+                    statement, texts[number], may_break, search_path);
                 IF taken IS NULL THEN
                     obstacle := format('row %s of table %s: others refer to it, it refers to one that is not there, '
                                        'or another one has a value that must be unique',
@@ -7571,7 +7635,81 @@ BEGIN
             may_break := true;  -- for one step: what refers to the row goes or changes with it
         END IF;
     END LOOP;
+    IF plan.conflicts = '{}' AND NOT force AND NOT pghistory._are_references_back(
+           plan.tables, plan.event_tables, plan.event_ids, plan.previous_ids, plan.next_ids, plan.actions,
+           plan.column_counts, texts_by_table)
+    THEN
+        PERFORM pghistory._refuse_undo(
+            subject, ARRAY['foreign keys would not let rows refer to others as they did'], true);
+    END IF;
     RETURN total;
+END
+$function$;
+
+-- Takes back what a context or a transaction did: at once, or where that cannot be, in each table from its last
+-- change to its first, between tables in any order that foreign keys allow.
+CREATE OR REPLACE FUNCTION pghistory._undo(subject text, context_id uuid, xid xid8, force boolean, search_path text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    plan record;
+    tables record;
+    texts jsonb[] := '{}';
+    texts_by_table jsonb;
+BEGIN
+    IF NOT pghistory._has_state() THEN
+        RETURN 0;
+    END IF;
+    PERFORM pghistory._lock_for_undo(context_id, xid);
+    SELECT array_agg(p."table" ORDER BY p.step) AS tables, array_agg(p.event_table ORDER BY p.step) AS event_tables,
+           array_agg(p.image ORDER BY p.step) AS images, array_agg(p.event_id ORDER BY p.step) AS event_ids,
+           array_agg(p.previous_id ORDER BY p.step) AS previous_ids, array_agg(p.next_id ORDER BY p.step) AS next_ids,
+           array_agg(p.action ORDER BY p.step) AS actions,
+           array_agg(p.obj ORDER BY p.step) AS objs, array_agg(p.column_count ORDER BY p.step) AS column_counts,
+           COALESCE(array_agg(format('row %s of table %s: %s', p.obj, pghistory._table_name(p."table"), p.conflict)
+                              ORDER BY p.step) FILTER (WHERE p.conflict IS NOT NULL), '{}') AS conflicts,
+           COALESCE(array_agg(format('row %s of table %s: %s', p.obj, pghistory._table_name(p."table"), p.conflict)
+                              ORDER BY p.step) FILTER (WHERE NOT p.is_possible), '{}') AS impossible
+      INTO plan
+      FROM pghistory._undo_plan(context_id, xid, false) WITH ORDINALITY
+               AS p("table", event_table, image, event_id, previous_id, next_id, action, obj, changes, conflict,
+                    is_possible, column_count, step);
+    PERFORM pghistory._refuse_undo(subject, plan.impossible, false);
+    IF NOT force THEN
+        PERFORM pghistory._refuse_undo(subject, plan.conflicts, true);
+    END IF;
+    IF plan.tables IS NULL THEN
+        RETURN 0;
+    END IF;
+
+    -- The steps of each table stand together: where the next one is, and the last.
+    SELECT array_agg(s.first ORDER BY s.first) AS nexts, array_agg(s.last ORDER BY s.first) AS lasts INTO tables
+      FROM (SELECT min(p.step) AS first, max(p.step) AS last
+              FROM unnest(plan.tables) WITH ORDINALITY AS p("table", step) GROUP BY p."table") AS s;
+    FOR number IN 1 .. cardinality(tables.nexts) LOOP
+        texts := texts || pghistory._undo_texts(
+            plan.tables[tables.nexts[number]], (SELECT u FROM pghistory._undoable_tables() AS u
+                                                 WHERE u."table" = plan.tables[tables.nexts[number]]), context_id, xid);
+    END LOOP;
+    SELECT jsonb_object_agg(plan.tables[t.next]::oid, texts[t.number]) INTO texts_by_table
+      FROM unnest(tables.nexts) WITH ORDINALITY AS t(next, number);
+    IF plan.conflicts = '{}' AND pghistory._undo_at_once(
+           plan.tables, plan.event_tables, plan.event_ids, plan.previous_ids, plan.next_ids, plan.actions,
+           plan.column_counts, texts_by_table, search_path)
+    THEN
+        RETURN cardinality(plan.tables);
+    END IF;
+    -- One by one, then.
+    IF cardinality(tables.nexts) > 1 AND NOT force THEN
+        BEGIN
+            RETURN pghistory._undo_one_by_one(subject, plan, tables, texts, texts_by_table, force, false, search_path);
+        EXCEPTION WHEN object_not_in_prerequisite_state THEN
+            NULL;  -- it may be the other way round
+        END;
+    END IF;
+    RETURN pghistory._undo_one_by_one(subject, plan, tables, texts, texts_by_table, force, NOT force, search_path);
 END
 $function$;
 
@@ -7610,10 +7748,10 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.undo(uuid, boolean) IS
-    'Takes back everything that a context did to the tables whose history is kept, the last change first, and returns how '
-    'many changes that were. If anything stands in the way, such as a row that changed since, nothing is taken back and the '
-    'error names it; with force what can be is taken back all the same. That it was undone is recorded under a context '
-    'whose metadata has "undo", and can be undone. See undo_plan().';
+    'Takes back everything that a context did to the tables whose history is kept, the last change first, and '
+    'returns how many changes that were. If anything stands in the way, such as a row that changed since, nothing '
+    'is taken back and the error names it; with force what can be is taken back all the same. That it was undone is '
+    'recorded under a context whose metadata has "undo", and can be undone. See undo_plan().';
 
 CREATE OR REPLACE FUNCTION pghistory.undo_transaction(xid xid8, force boolean DEFAULT false)
  RETURNS bigint
@@ -7626,8 +7764,8 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.undo_transaction(xid8, boolean) IS
-    'Takes back everything that a transaction (the pgh_xid of its events) did to the tables whose history is kept, as undo() '
-    'does for a context.';
+    'Takes back everything that a transaction (the pgh_xid of its events) did to the tables whose history is kept, '
+    'as undo() does for a context.';
 
 CREATE OR REPLACE FUNCTION pghistory.undo_plan(context_id uuid)
  RETURNS TABLE(step bigint, "table" regclass, obj text, action text, event text, changes jsonb, conflict text)
@@ -7642,9 +7780,9 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.undo_plan(uuid) IS
-    'What undo() of a context would do, and changes nothing: for each change, the last first, the row, whether it would be '
-    'inserted, updated or deleted, the event that is taken back, {"field": [now, then]}, and what stands in the way, or null. '
-    'Between tables, undo() takes the order that foreign keys allow.';
+    'What undo() of a context would do, and changes nothing: for each change, the last first, the row, whether it '
+    'would be inserted, updated or deleted, the event that is taken back, {"field": [now, then]}, and what stands '
+    'in the way, or null. Between tables, undo() takes the order that foreign keys allow.';
 
 CREATE OR REPLACE FUNCTION pghistory.undo_transaction_plan(xid xid8)
  RETURNS TABLE(step bigint, "table" regclass, obj text, action text, event text, changes jsonb, conflict text)
@@ -8432,8 +8570,8 @@ GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._last_event, pghistory._missing_value,
     pghistory._is_filled, pghistory._base_type, pghistory._event_type, pghistory._holds, pghistory._primary_key,
     pghistory._key_followers, pghistory._foreign_keys_to, pghistory._has_row_triggers, pghistory._may_not_fit,
-    pghistory._is_indexable, pghistory._has_index, pghistory._row_level_reason, pghistory._partition_tree,
-    pghistory._partition_root, pghistory._equality_operator, pghistory._origin
+    pghistory._is_indexable, pghistory._has_index, pghistory._row_level_reason, pghistory._is_unused,
+    pghistory._partition_tree, pghistory._partition_root, pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- trust.sql
@@ -8540,7 +8678,7 @@ GRANT EXECUTE ON FUNCTION  -- as_of.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- versions.sql
-    pghistory._after_versions_template, pghistory._before_versions_template
+    pghistory._after_versions_template, pghistory._before_versions_template, pghistory._time_of
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- backfill.sql
@@ -8557,8 +8695,9 @@ GRANT EXECUTE ON FUNCTION  -- undo.sql
     pghistory._key_after_text, pghistory._undo_texts, pghistory._undo_steps, pghistory._depth,
     pghistory._undo_plan, pghistory._shown_plan, pghistory._is_there, pghistory._dragging_keys,
     pghistory._is_referred_to, pghistory._write_back, pghistory._undo_outcome, pghistory._outcome_statement,
-    pghistory._undo_at_once, pghistory._undo_statement, pghistory._lock_for_undo, pghistory._refuse_undo,
-    pghistory._take_step, pghistory._undo, pghistory._undo_in_context
+    pghistory._are_references_back, pghistory._undo_at_once, pghistory._undo_statement, pghistory._lock_for_undo,
+    pghistory._refuse_undo, pghistory._take_step, pghistory._undo_one_by_one, pghistory._undo,
+    pghistory._undo_in_context
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- upkeep.sql

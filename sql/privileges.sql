@@ -28,8 +28,8 @@ GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._last_event, pghistory._missing_value,
     pghistory._is_filled, pghistory._base_type, pghistory._event_type, pghistory._holds, pghistory._primary_key,
     pghistory._key_followers, pghistory._foreign_keys_to, pghistory._has_row_triggers, pghistory._may_not_fit,
-    pghistory._is_indexable, pghistory._has_index, pghistory._row_level_reason, pghistory._partition_tree,
-    pghistory._partition_root, pghistory._equality_operator, pghistory._origin
+    pghistory._is_indexable, pghistory._has_index, pghistory._row_level_reason, pghistory._is_unused,
+    pghistory._partition_tree, pghistory._partition_root, pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- trust.sql
@@ -136,7 +136,7 @@ GRANT EXECUTE ON FUNCTION  -- as_of.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- versions.sql
-    pghistory._after_versions_template, pghistory._before_versions_template
+    pghistory._after_versions_template, pghistory._before_versions_template, pghistory._time_of
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- backfill.sql
@@ -153,8 +153,9 @@ GRANT EXECUTE ON FUNCTION  -- undo.sql
     pghistory._key_after_text, pghistory._undo_texts, pghistory._undo_steps, pghistory._depth,
     pghistory._undo_plan, pghistory._shown_plan, pghistory._is_there, pghistory._dragging_keys,
     pghistory._is_referred_to, pghistory._write_back, pghistory._undo_outcome, pghistory._outcome_statement,
-    pghistory._undo_at_once, pghistory._undo_statement, pghistory._lock_for_undo, pghistory._refuse_undo,
-    pghistory._take_step, pghistory._undo, pghistory._undo_in_context
+    pghistory._are_references_back, pghistory._undo_at_once, pghistory._undo_statement, pghistory._lock_for_undo,
+    pghistory._refuse_undo, pghistory._take_step, pghistory._undo_one_by_one, pghistory._undo,
+    pghistory._undo_in_context
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- upkeep.sql

@@ -108,12 +108,14 @@ BEGIN
     IF source IS NULL OR NOT pghistory._is_event_table(source) THEN
         RAISE EXCEPTION 'revert() needs an event, not %', pg_typeof(event)
             USING ERRCODE = 'wrong_object_type',
-                  HINT = 'Give a row of an event table: SELECT pghistory.revert(e) FROM users_event AS e WHERE pgh_id = 7.';
+                  HINT = 'Give a row of an event table: '
+                         'SELECT pghistory.revert(e) FROM users_event AS e WHERE pgh_id = 7.';
     END IF;
     PERFORM pghistory._check_not_null('event', event IS NOT DISTINCT FROM NULL);
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = source;
     IF pghistory._table_name(registered."table") IS NULL THEN
-        RAISE EXCEPTION 'table %.% was dropped', quote_ident(registered.table_schema), quote_ident(registered.table_name)
+        RAISE EXCEPTION 'table %.% was dropped', quote_ident(registered.table_schema),
+                quote_ident(registered.table_name)
             USING ERRCODE = 'undefined_table',
                   HINT = 'Create it again and track it; then it takes its events over.';
     END IF;
@@ -146,8 +148,8 @@ BEGIN
       FROM pghistory._writable_columns(registered."table", source, given.id) AS c;
     result := pghistory._write_event(
         CASE WHEN columns.sets IS NULL
-             THEN format('SELECT pg_catalog.to_jsonb(t) FROM %s AS t WHERE %s', pghistory._rows_text(registered."table"),
-                         identity)
+             THEN format('SELECT pg_catalog.to_jsonb(t) FROM %s AS t WHERE %s',
+                         pghistory._rows_text(registered."table"), identity)
              ELSE format('UPDATE %s AS t SET %s WHERE %s RETURNING pg_catalog.to_jsonb(t)',
                          pghistory._rows_text(registered."table"), columns.sets, identity) END,
         event, search_path);
@@ -176,5 +178,5 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.revert(anyelement) IS
-    'Puts an object back to what an event says, inserting it again if it is gone, and returns the row: '
-    'SELECT pghistory.revert(e) FROM users_event AS e WHERE pgh_id = 7. Columns that the table got later stay as they are.';
+    'Puts an object back to what an event says, inserting it again if it is gone, and returns the row: SELECT '
+    'pghistory.revert(e) FROM users_event AS e WHERE pgh_id = 7. Columns that the table got later stay as they are.';
