@@ -315,51 +315,69 @@ CREATE OR REPLACE FUNCTION pghistory._past_columns(
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    registered record;
+    relation CONSTANT text := pghistory._table_name("table");
+    obj_key CONSTANT name[] := (SELECT e.obj_key FROM pghistory.event_table AS e
+                                 WHERE e.event_table = _past_columns.event_table);
+    -- the row of today that is about the same object
+    today CONSTANT text := format('FROM %s AS t WHERE %s', relation,
+                                  pghistory._same_object_text(
+                                      event_table, obj_key, pghistory._qualified('t', obj_key),
+                                      pghistory._qualified('e', pghistory._object_columns(obj_key))));
+    is_past CONSTANT text := CASE WHEN at IS NOT NULL THEN pghistory._happened_text(event_table, 'e', at) END;
     this record;
+    rewritten record;
+    nothing text;
+    refusal text;
     value text;
-    present text;
     expressions text[] := '{}';
 BEGIN
-    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _past_columns.event_table;
     FOR this IN
-        SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type_text, m.*
+        SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type_text, h.atttypid <> a.atttypid AS is_other_type, m.*
           FROM pg_attribute AS a
                LEFT JOIN pghistory.event_column AS m
                       ON m.event_table = _past_columns.event_table AND m.table_column_number = a.attnum
+               LEFT JOIN pg_attribute AS h ON h.attrelid = m.event_table AND h.attname = m.column_name
          WHERE a.attrelid = "table" AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'
          ORDER BY a.attnum
     LOOP
-        value := format('e.%I::%s', this.column_name, this.type_text);
+        -- a null of the column's type, also where that is a domain that refuses it
+        nothing := format('(NULL::%s).%I', relation, this.attname);
+        -- (a CASE of a domain's values alone is of that domain)
+        refusal := format('CASE WHEN pghistory._refuse_to_guess_value(%s::oid, %L, %L) THEN %s ELSE %4$s END',
+                          "table"::oid, this.attname, at, nothing);
+        -- The last time that its values changed without an event, of those that had happened; the first of the others.
+        SELECT max(r.after) FILTER (WHERE r.had_happened) AS until, min(r.after) FILTER (WHERE NOT r.had_happened) AS since
+          INTO rewritten
+          FROM (SELECT r.after, pghistory._had_happened(_past_columns.event_table, r.after, r.xid, r.at,
+                                                        _past_columns.at) AS had_happened
+                  FROM jsonb_to_recordset(this.rewrites) AS r(after bigint, xid xid8, at timestamp with time zone)
+                 WHERE _past_columns.at IS NOT NULL) AS r;
+        value := format(CASE WHEN this.is_other_type THEN 'CASE WHEN e.%1$I IS NOT NULL THEN e.%1$I::%2$s ELSE %3$s END'
+                             ELSE 'e.%1$I' END, this.column_name, this.type_text, nothing);
+        IF this.added_after IS NOT NULL THEN
+            value := format('CASE WHEN e.pgh_id <= %s THEN %s ELSE %s END', this.added_after,
+                            CASE WHEN at IS NOT NULL AND this.missing_value IS NOT NULL
+                                 THEN format('%L::%s', this.missing_value, this.type_text) ELSE nothing END, value);
+        END IF;
         IF at IS NOT NULL AND this.added_after IS NOT NULL
            AND NOT pghistory._had_happened(event_table, this.added_after, this.added_xid, this.added_at, at)
         THEN
-            value := format('NULL::%s', this.type_text);
+            value := nothing;
         ELSIF NOT from_event THEN
-            value := format('t.%I', this.attname);
-        ELSE
-            IF at IS NOT NULL AND this.missing_value IS NOT NULL THEN
-                value := format('CASE WHEN e.pgh_id <= %s THEN %L::%s ELSE %s END',
-                                this.added_after, this.missing_value, this.type_text, value);
-            END IF;
-            IF at IS NOT NULL AND this.rewritten_after IS NOT NULL
-               AND pghistory._had_happened(event_table, this.rewritten_after, this.rewritten_xid, this.rewritten_at, at)
-            THEN
+            value := CASE WHEN rewritten.since IS NULL THEN format('t.%I', this.attname) ELSE refusal END;
+        ELSIF at IS NULL AND this.unreadable_until IS NOT NULL THEN
+            value := format('CASE WHEN e.pgh_id > %s THEN %s ELSE %s END', this.unreadable_until, value, refusal);
+        ELSIF COALESCE(rewritten.until, rewritten.since, this.unreadable_until) IS NOT NULL THEN
+            value := concat(
+                format('CASE WHEN e.pgh_id > %s', GREATEST(rewritten.until, this.unreadable_until, 0)),
+                -- what an event found that had not happened is of its own time
+                CASE WHEN rewritten.since IS NOT NULL THEN format(' AND (%s OR e.pgh_id <= %s)', is_past, rewritten.since) END,
+                format(' THEN %s ', value),
                 -- the row of today has it, if nothing happened to it since
-                present := format('FROM %s AS t WHERE %s', pghistory._table_name("table"),
-                                  pghistory._same_object_text(
-                                      event_table, registered.obj_key,
-                                      pghistory._qualified('t', registered.obj_key),
-                                      pghistory._qualified('e', pghistory._object_columns(registered.obj_key))));
-                value := format('CASE WHEN e.pgh_id > %1$s THEN %2$s WHEN NOT (%3$s) AND EXISTS (SELECT %4$s) '
-                                'THEN (SELECT t.%5$I %4$s) WHEN pghistory._refuse_to_guess_value(%6$s::oid, %5$L, %7$L) '
-                                'THEN NULL END',
-                                this.rewritten_after, value, later_event, present, this.attname, "table"::oid, at);
-            ELSIF this.unreadable_until IS NOT NULL THEN
-                value := format('CASE WHEN e.pgh_id > %s THEN %s WHEN pghistory._refuse_to_guess_value(%s::oid, %L, %L) '
-                                'THEN NULL END',
-                                this.unreadable_until, value, "table"::oid, this.attname, at);
-            END IF;
+                CASE WHEN rewritten.since IS NULL
+                     THEN format('WHEN %s AND NOT (%s) AND EXISTS (SELECT %s) THEN (SELECT t.%I %s) ',
+                                 is_past, later_event, today, this.attname, today) END,
+                'ELSE ', refusal, ' END');
         END IF;
         expressions := expressions || format('%s AS %I', value, this.attname);
     END LOOP;
@@ -524,7 +542,8 @@ BEGIN
         'may vanish', NOT source.is_complete OR relation_kind <> 'r',
         'past columns', pghistory._past_columns(
             "table", event_table, at, true,
-            format('EXISTS (SELECT FROM %s AS l WHERE %s AND l.pgh_id > e.pgh_id)', pghistory._table_name(event_table),
+            format('EXISTS (SELECT FROM %s AS l WHERE %s AND %s AND l.pgh_id > e.pgh_id)',
+                   pghistory._table_name(event_table), pghistory._recorded_text(source, 'l'),
                    pghistory._same_object_text(event_table, key, pghistory._qualified('l', held),
                                                pghistory._qualified('e', held)))),
         'present columns', pghistory._past_columns("table", event_table, at, false, NULL));
@@ -819,9 +838,17 @@ CREATE OR REPLACE FUNCTION pghistory.as_of(rowtype anyelement, at timestamp with
  SET quote_all_identifiers TO 'off'
  SET "DateStyle" TO 'ISO'
 AS $function$
+DECLARE
+    said text;
+    detail text;
+    hint text;
 BEGIN
     PERFORM pghistory._check_not_null('at', at IS NULL);
     RETURN QUERY EXECUTE pghistory._as_of_query(pghistory._table_of_type(pg_typeof(rowtype)), at, obj);
+EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    -- without the text of the query, in which nobody would find it
+    GET STACKED DIAGNOSTICS said = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+    RAISE EXCEPTION USING MESSAGE = said, DETAIL = detail, HINT = hint, ERRCODE = 'object_not_in_prerequisite_state';
 END
 $function$;
 COMMENT ON FUNCTION pghistory.as_of(anyelement, timestamp with time zone, text) IS

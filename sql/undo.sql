@@ -156,7 +156,8 @@ BEGIN
             SELECT e.pgh_id, e.action, e.object, e.previous_id, e.next_id, {changes} AS changes,
                    e.previous_id IS NOT NULL AND NOT EXISTS (
                        SELECT FROM pghistory.event_column AS m
-                        WHERE m.event_table = $1 AND m.rewritten_after >= e.previous_id AND m.rewritten_after < e.pgh_id)
+                                   CROSS JOIN jsonb_to_recordset(m.rewrites) AS r(after bigint)
+                        WHERE m.event_table = $1 AND r.after >= e.previous_id AND r.after < e.pgh_id)
                        AS is_known,
                    e.next_id IS NULL AND EXISTS (SELECT FROM {rows} AS t WHERE {t is e}) AS is_there
               FROM (
