@@ -1,7 +1,7 @@
 -- The table as it was.
 --
--- A row is looked for under its key. Its events, in the order of pgh_id, are those that came under the key and those that
--- left it: by being deleted, or by an update that gave the row another key. Times are not in that order, since a
+-- A row is looked for under its key. Its events, in the order of pgh_id, are those that came under the key and those
+-- that left it: by being deleted, or by an update that gave the row another key. Times are not in that order, since a
 -- transaction that began earlier may write later; what counts is the last event, in that order, of the transactions
 -- that had happened.
 
@@ -118,7 +118,8 @@ AS $function$
                JOIN pghistory._operations(_history_sources."table") AS o ON o.label = t.label
                CROSS JOIN LATERAL (
                    SELECT string_agg(c.name, ', ' ORDER BY c.number)
-                     FROM pghistory._columns(_history_sources."table") AS c WHERE c.name <> ALL (o.fields)) AS f(missing)
+                     FROM pghistory._columns(_history_sources."table") AS c
+                    WHERE c.name <> ALL (o.fields)) AS f(missing)
          WHERE t."table" = _history_sources."table"
     ), covered AS (
         -- each operation by the tracker that has been there longest
@@ -157,8 +158,8 @@ CREATE OR REPLACE FUNCTION pghistory._check_history_is_kept("table" regclass)
 AS $function$
 DECLARE
     root CONSTANT regclass := pghistory._partition_root("table");
-    advice CONSTANT text := format('From when SELECT pghistory.track(%L, kind => ''history'') is called on, it can be told.',
-                                   pghistory._table_name("table"));
+    advice CONSTANT text := format('From when SELECT pghistory.track(%L, kind => ''history'') is called on, '
+                                   'it can be told.', pghistory._table_name("table"));
     missing text;
 BEGIN
     IF NOT pghistory._is_tracked("table") THEN
@@ -226,7 +227,8 @@ DECLARE
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _refuse_to_guess.event_table;
     EXECUTE format('SELECT %s, e.pgh_created_at FROM %s AS e WHERE e.pgh_id = $1',
-                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
+                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key,
+                                       'e'),
                    pghistory._table_name(event_table))
        INTO obj, began USING event_id;
     RAISE EXCEPTION 'what row % of table % was like before % is not known', obj,
@@ -251,7 +253,8 @@ DECLARE
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _refuse_vanished.event_table;
     EXECUTE format('SELECT %s FROM %s AS e WHERE e.pgh_id = $1',
-                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
+                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key,
+                                       'e'),
                    pghistory._table_name(event_table))
        INTO obj USING event_id;
     RAISE EXCEPTION 'when row % of table % went is not known', obj, pghistory._table_name(registered."table")
@@ -276,7 +279,8 @@ DECLARE
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _refuse_to_choose.event_table;
     EXECUTE format('SELECT %s FROM %s AS e WHERE e.pgh_id = $1',
-                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
+                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key,
+                                       'e'),
                    pghistory._table_name(event_table))
        INTO obj USING event_id;
     RAISE EXCEPTION 'which of two rows stayed that were row % of table % is not known', obj,
@@ -305,8 +309,8 @@ BEGIN
 END
 $function$;
 
--- The columns of a table as they were, as SQL expressions over an event e that holds the row, or over the row t of today.
--- Without a time: as the event has them.
+-- The columns of a table as they were, as SQL expressions over an event e that holds the row, or over the row t of
+-- today. Without a time: as the event has them.
 CREATE OR REPLACE FUNCTION pghistory._past_columns(
     "table" regclass, event_table regclass, at timestamp with time zone, from_event boolean, later_event text)
  RETURNS text
@@ -332,7 +336,8 @@ DECLARE
     expressions text[] := '{}';
 BEGIN
     FOR this IN
-        SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type_text, h.atttypid <> a.atttypid AS is_other_type, m.*
+        SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type_text,
+               h.atttypid <> a.atttypid AS is_other_type, m.*
           FROM pg_attribute AS a
                LEFT JOIN pghistory.event_column AS m
                       ON m.event_table = _past_columns.event_table AND m.table_column_number = a.attnum
@@ -346,7 +351,8 @@ BEGIN
         refusal := format('CASE WHEN pghistory._refuse_to_guess_value(%s::oid, %L, %L) THEN %s ELSE %4$s END',
                           "table"::oid, this.attname, at, nothing);
         -- The last time that its values changed without an event, of those that had happened; the first of the others.
-        SELECT max(r.after) FILTER (WHERE r.had_happened) AS until, min(r.after) FILTER (WHERE NOT r.had_happened) AS since
+        SELECT max(r.after) FILTER (WHERE r.had_happened) AS until,
+               min(r.after) FILTER (WHERE NOT r.had_happened) AS since
           INTO rewritten
           FROM (SELECT r.after, pghistory._had_happened(_past_columns.event_table, r.after, r.xid, r.at,
                                                         _past_columns.at) AS had_happened
@@ -371,7 +377,8 @@ BEGIN
             value := concat(
                 format('CASE WHEN e.pgh_id > %s', GREATEST(rewritten.until, this.unreadable_until, 0)),
                 -- what an event found that had not happened is of its own time
-                CASE WHEN rewritten.since IS NOT NULL THEN format(' AND (%s OR e.pgh_id <= %s)', is_past, rewritten.since) END,
+                CASE WHEN rewritten.since IS NOT NULL
+                     THEN format(' AND (%s OR e.pgh_id <= %s)', is_past, rewritten.since) END,
                 format(' THEN %s ', value),
                 -- the row of today has it, if nothing happened to it since
                 CASE WHEN rewritten.since IS NULL
@@ -470,8 +477,8 @@ CREATE OR REPLACE FUNCTION pghistory._snapshot_text(source record, alias text)
 AS $function$
 BEGIN
     RETURN CASE source.image WHEN 'after' THEN
-               format('(%1$s.pgh_id > %2$s AND %1$s.pgh_operation = ''S'' AND %1$s.pgh_label = ANY (%3$L::text[]))', alias,
-                      source.since_event, ARRAY(SELECT DISTINCT value FROM jsonb_each_text(source.labels)))
+               format('(%1$s.pgh_id > %2$s AND %1$s.pgh_operation = ''S'' AND %1$s.pgh_label = ANY (%3$L::text[]))',
+                      alias, source.since_event, ARRAY(SELECT DISTINCT value FROM jsonb_each_text(source.labels)))
            ELSE 'false' END;
 END
 $function$;
@@ -573,8 +580,8 @@ $function$;
 
 -- The template of the common table expressions that know, of each key, the last event that had happened and the next.
 -- With after-images the next one only matters where none had. `moved` has what left keys (after-images) or came to
--- them (before-images) by updates that gave rows another key. The keys to look at are those of one object; or of all, one
--- after the other by the index, where such a walk pays; or else all events are read once.
+-- them (before-images) by updates that gave rows another key. The keys to look at are those of one object; or of all,
+-- one after the other by the index, where such a walk pays; or else all events are read once.
 CREATE OR REPLACE FUNCTION pghistory._known_keys_template(image text, look_at text, has_moves boolean)
  RETURNS text
  LANGUAGE sql
@@ -602,7 +609,8 @@ known AS MATERIALIZED (
     SELECT {k.key}, l.last_id, m.last_moved,
            CASE WHEN {next matters} THEN
                (SELECT e.pgh_id FROM {events} AS e
-                 WHERE {e is k} AND ({recorded} OR {snapshot}) AND e.pgh_id > COALESCE(GREATEST(l.last_id, m.last_moved), 0)
+                 WHERE {e is k} AND ({recorded} OR {snapshot})
+                   AND e.pgh_id > COALESCE(GREATEST(l.last_id, m.last_moved), 0)
                  ORDER BY e.pgh_id LIMIT 1) END AS next_id,
            CASE WHEN m.first_moved IS NOT NULL THEN
                (SELECT min(n.pgh_id) FROM moved AS n
@@ -644,8 +652,8 @@ happened AS MATERIALIZED ($sql$,
 )$sql$) END)
 $function$;
 
--- The template of how many rows had a key after an event: as many as have it today, less those that came since, and those
--- that went. One or none; the order of events within a transaction does not matter to it.
+-- The template of how many rows had a key after an event: as many as have it today, less those that came since, and
+-- those that went. One or none; the order of events within a transaction does not matter to it.
 CREATE OR REPLACE FUNCTION pghistory._rows_after_template(event_id text)
  RETURNS text
  LANGUAGE sql
@@ -659,8 +667,8 @@ AS $function$
         '$after$', event_id)
 $function$;
 
--- The template of the query over after-images: a row is what its last event made it; if none had happened, what the first
--- one found, or what it is today.
+-- The template of the query over after-images: a row is what its last event made it; if none had happened, what the
+-- first one found, or what it is today.
 CREATE OR REPLACE FUNCTION pghistory._after_images_template(may_vanish boolean)
  RETURNS text
  LANGUAGE sql
@@ -701,8 +709,8 @@ SELECT {past columns}
        THEN pghistory._refuse_vanished({event table}, e.pgh_id)$sql$ END, $sql$
        ELSE true END
 UNION ALL
--- One transaction put a row in the place of another, and its events have the newcomer before the one that left. If nothing
--- happened since, it is the row of today.
+-- One transaction put a row in the place of another, and its events have the newcomer before the one that left. If
+-- nothing happened since, it is the row of today.
 SELECT {past columns}
   FROM known AS k
        JOIN {events} AS g ON g.pgh_id = GREATEST(k.last_id, k.last_moved)
@@ -738,11 +746,13 @@ SELECT {present columns}
                     WHERE {t is k} AND COALESCE(k.last_id, k.last_moved, k.next_id, k.next_moved) IS NOT NULL
                       AND NOT (COALESCE(k.last_id, k.last_moved) IS NOT NULL
                                AND (COALESCE(k.last_moved > k.last_id, k.last_id IS NULL)
-                                    OR (SELECT l.pgh_operation IN ('D', 'T') FROM {events} AS l WHERE l.pgh_id = k.last_id))
-                               AND NOT EXISTS (SELECT FROM {events} AS e WHERE {e is k} AND {recorded}
+                                    OR (SELECT l.pgh_operation IN ('D', 'T') FROM {events} AS l
+                                         WHERE l.pgh_id = k.last_id))
+                               AND NOT EXISTS (SELECT FROM {events} AS e
+                                                WHERE {e is k} AND {recorded}
                                                   AND e.pgh_id > GREATEST(k.last_id, k.last_moved))
-                               AND NOT EXISTS (SELECT FROM moved AS m WHERE {m is k}
-                                                  AND m.pgh_id > GREATEST(k.last_id, k.last_moved))))$sql$)
+                               AND NOT EXISTS (SELECT FROM moved AS m
+                                                WHERE {m is k} AND m.pgh_id > GREATEST(k.last_id, k.last_moved))))$sql$)
 $function$;
 
 -- The template of the query over before-images: a row is what its next event found, or what it is today.
@@ -768,7 +778,8 @@ SELECT {past columns}
                    OR e.pgh_xid = g.pgh_xid AND e.pgh_id > g.pgh_id AND e.pgh_operation <> 'I')
             ORDER BY e.pgh_id LIMIT 1) AS e
  WHERE (g.pgh_operation = 'I' OR g.pgh_id = k.next_moved)
-   AND CASE WHEN $sql$, pghistory._rows_after_template('COALESCE(GREATEST(k.last_id, k.last_moved), 0)'), $sql$ <> 1 THEN false
+   AND CASE WHEN $sql$, pghistory._rows_after_template('COALESCE(GREATEST(k.last_id, k.last_moved), 0)'), $sql$ <> 1
+            THEN false
             -- if the one that left looks like the newcomer, it may be the same one, come and gone again
             WHEN e.pgh_id > g.pgh_id AND g.pgh_operation = 'I' AND {e is like g}
             THEN pghistory._refuse_to_choose({event table}, e.pgh_id)
@@ -852,7 +863,7 @@ EXCEPTION WHEN object_not_in_prerequisite_state THEN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.as_of(anyelement, timestamp with time zone, text) IS
-    'The rows of a table as they were at a time, or the one with this key (as text, or a JSON object for a key of several '
-    'columns): SELECT * FROM pghistory.as_of(NULL::users, ''2026-01-01''). With all transactions that had committed by '
-    'then, if the server keeps commit timestamps, otherwise with all that had begun. If what is kept cannot answer, it '
+    'The rows of a table as they were at a time, or the one with this key (as text, or a JSON object for a key of '
+    'several columns): SELECT * FROM pghistory.as_of(NULL::users, ''2026-01-01''). With all transactions that had '
+    'committed by then, if the server keeps commit timestamps, otherwise with all that had begun. If what is kept cannot answer, it '
     'says so.';

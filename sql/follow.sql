@@ -193,7 +193,8 @@ CREATE OR REPLACE FUNCTION pghistory._may_compute(query text)
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT COALESCE(query !~* '^\s*ALTER\s+TABLE\M' OR query ~* '\mUSING\M' OR query ~ ';\s*\S', true)
+    SELECT COALESCE(query !~* '^[[:space:]]*ALTER[[:space:]]+TABLE[[:>:]]' OR query ~* '[[:<:]]USING[[:>:]]'
+                    OR query ~ ';[[:space:]]*[^[:space:]]', true)
 $function$;
 
 -- Does it say that it computes those of one of these columns? That leaves no trace in the catalogs if the type stays.
@@ -203,13 +204,13 @@ CREATE OR REPLACE FUNCTION pghistory._computes(query text, columns name[])
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT COALESCE(query ~* '\mTYPE\M.*\mUSING\M', false)
+    SELECT COALESCE(query ~* '[[:<:]]TYPE[[:>:]].*[[:<:]]USING[[:>:]]', false)
        AND EXISTS (SELECT FROM unnest(columns) AS c(name) WHERE strpos(lower(query), lower(c.name)) > 0)
 $function$;
 
--- Have rows other values in a column than what is expected, an SQL expression over their last event e? Then DDL computed
--- them, or what was written before it was followed is not known. Of rows without events nothing is known; where it
--- matters, the others have to speak for them.
+-- Have rows other values in a column than what is expected, an SQL expression over their last event e? Then DDL
+-- computed them, or what was written before it was followed is not known. Of rows without events nothing is known;
+-- where it matters, the others have to speak for them.
 CREATE OR REPLACE FUNCTION pghistory._is_rewritten(
     "table" regclass, event_table regclass, field name, expected text, unseen_matter boolean)
  RETURNS boolean
@@ -338,7 +339,9 @@ BEGIN
         mapped := mapped || jsonb_build_object(
             'column_name', this.name, 'table_column_name', this.name, 'table_column_number', this.number,
             'added_after', last_event, 'missing_value', missing_value);
-        IF pghistory._is_filled("table", this.number) OR NOT pghistory._is_of_this_transaction("table", this.number) THEN
+        IF pghistory._is_filled("table", this.number)
+           OR NOT pghistory._is_of_this_transaction("table", this.number)
+        THEN
             doubtful := doubtful || jsonb_build_object(
                 'name', this.name, 'table_column_number', this.number, 'last_event', last_event,
                 'is_unreadable', false, 'is_new', true,

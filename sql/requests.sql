@@ -249,8 +249,9 @@ BEGIN
     WHEN 'note rewrite' THEN
         UPDATE pghistory.event_column AS c
            SET rewrites = CASE WHEN d.is_rewritten
-                               THEN c.rewrites || jsonb_build_object('after', d.last_event, 'at', transaction_timestamp(),
-                                                                     'xid', pg_current_xact_id()::text)
+                               THEN c.rewrites || jsonb_build_object(
+                                        'after', d.last_event, 'at', transaction_timestamp(),
+                                        'xid', pg_current_xact_id()::text)
                                ELSE c.rewrites END,
                unreadable_until = CASE WHEN d.is_unreadable THEN d.last_event ELSE c.unreadable_until END
           FROM jsonb_to_recordset(details)

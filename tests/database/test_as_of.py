@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 import psycopg
 import pytest
 from history import Connection, call, quoted, refused, rows, track, value
-from past import BEFORE_IMAGES, KEPT_BY, as_of, copy, keep, moment, unknown
+from past import BEFORE_IMAGES, KEPT_BY, as_of, copy, keep, moment
 
 IMAGES = ("history", "before images")
 LONG_AGO = datetime(2001, 1, 1, tzinfo=timezone.utc)
@@ -33,7 +33,11 @@ def refuses(connection: Connection, message: str, table: str, at: datetime, obj:
 @pytest.mark.parametrize(
     ("definition", "values", "keys"),
     [
-        ('id text COLLATE "C" PRIMARY KEY, v text', [("{rows}", "a"), ("FROM walk", "b"), ("%s'\\", "c")], None),
+        (
+            'id text COLLATE "C" PRIMARY KEY, v text',
+            [("{rows}", "a"), ("FROM walk", "b"), ("%s'\\", "c")],
+            None,
+        ),
         ("id uuid PRIMARY KEY, v text", [("00000000-0000-0000-0000-00000000000a", "a")], None),
         ("id numeric PRIMARY KEY, v text", [("1.00", "a"), ("-0.50", "b")], ["1", "-.5"]),
         ("id citext PRIMARY KEY, v text", [("Anna", "a"), ("bob", "b")], ["ANNA", "Bob"]),
@@ -75,13 +79,17 @@ def test_rows_are_found_by_keys_of_every_type(
 
 
 @pytest.mark.parametrize("kept", IMAGES)
-@pytest.mark.parametrize("name", ["{rows}", "{", "}", '"', "'", "%", "%s", "%1$s", "\\", "$sql$", "ünï {e.key}", "e", "m."])
+@pytest.mark.parametrize(
+    "name", ["{rows}", "{", "}", '"', "'", "%", "%s", "%1$s", "\\", "$sql$", "ünï {e.key}", "e", "m."]
+)
 def test_no_name_of_the_users_means_anything(connection: Connection, kept: str, name: str) -> None:
     table = quoted(f"t {name}")
     one, two, other = quoted(name), quoted(f"two {name}"), quoted(f"v {name}")
     connection.execute(
-        f"CREATE TABLE {table} ({one} integer, {two} text, {other} text, PRIMARY KEY ({one}, {two}))"
-        .replace("%", "%%"), ()
+        f"CREATE TABLE {table} ({one} integer, {two} text, {other} text, PRIMARY KEY ({one}, {two}))".replace(
+            "%", "%%"
+        ),
+        (),
     )
     for kind in KEPT_BY[kept]:
         track(connection, table, f"{name} {kind}", kind=kind)
@@ -110,7 +118,7 @@ def test_columns_of_every_sort_are_told(connection: Connection, server: object, 
         f"""CREATE TABLE thing (
                 gone integer, id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, price numeric(10, 2), also_gone text,
                 taxed numeric GENERATED ALWAYS AS (price * 1.2) STORED, feeling mood, must must, two pair,
-                list pair[], doc json, place point, short varchar(5), bits bit(3), span interval day{virtual if has_virtual else ''})"""
+                list pair[], doc json, place point, short varchar(5), bits bit(3), span interval day{virtual if has_virtual else ""})"""
     )
     connection.execute("ALTER TABLE thing DROP COLUMN gone, DROP COLUMN also_gone")
     keep(connection, "thing", KEPT_BY[kept])
@@ -157,7 +165,9 @@ def test_pasts_can_be_joined(connection: Connection) -> None:
     assert rows(
         connection,
         """SELECT b.id, c.name FROM pghistory.as_of(NULL::buy, %(at)s) AS b
-             JOIN pghistory.as_of(NULL::customer, %(at)s) AS c ON c.id = b.customer""".replace("%(at)s", "%s"),
+             JOIN pghistory.as_of(NULL::customer, %(at)s) AS c ON c.id = b.customer""".replace(
+            "%(at)s", "%s"
+        ),
         at,
         at,
     ) == [(7, "Anna")]
@@ -211,7 +221,9 @@ def test_of_one_object_only_its_events_are_read(connection: Connection) -> None:
 
 @pytest.mark.parametrize("kept", IMAGES)
 def test_rows_that_move_between_partitions_are_where_they_were(connection: Connection, kept: str) -> None:
-    connection.execute("CREATE TABLE part (id integer, region text, v text, PRIMARY KEY (id, region)) PARTITION BY LIST (region)")
+    connection.execute(
+        "CREATE TABLE part (id integer, region text, v text, PRIMARY KEY (id, region)) PARTITION BY LIST (region)"
+    )
     connection.execute("CREATE TABLE part_a PARTITION OF part FOR VALUES IN ('a')")
     connection.execute("CREATE TABLE part_b PARTITION OF part FOR VALUES IN ('b')")
     keep(connection, "part", KEPT_BY[kept])
@@ -250,7 +262,9 @@ def test_of_a_parent_its_own_rows_are_told(connection: Connection, kept: str) ->
     assert as_of(connection, "parent", moment(connection)) == ["(1,parent!)"]
 
 
-@pytest.mark.parametrize("kinds", [("snapshot", "before_delete"), ("after_insert", "before_update", "before_delete")])
+@pytest.mark.parametrize(
+    "kinds", [("snapshot", "before_delete"), ("after_insert", "before_update", "before_delete")]
+)
 def test_rows_that_went_without_an_event_are_missed(connection: Connection, kinds: tuple[str, ...]) -> None:
     connection.execute("CREATE TABLE thing (id integer PRIMARY KEY, v text)")
     keep(connection, "thing", kinds)
@@ -311,7 +325,12 @@ def test_only_tables_have_a_past(connection: Connection) -> None:
 def test_what_is_not_recorded_is_named(connection: Connection, kinds: tuple[str, ...], missing: str) -> None:
     connection.execute("CREATE TABLE thing (id integer PRIMARY KEY)")
     keep(connection, "thing", kinds)
-    said = refuses(connection, "the events of table public.thing do not tell what it was like", "thing", moment(connection))
+    said = refuses(
+        connection,
+        "the events of table public.thing do not tell what it was like",
+        "thing",
+        moment(connection),
+    )
     assert f"nothing records: {missing}." in said
 
 
@@ -348,7 +367,9 @@ def test_rows_that_share_a_key_are_not_told_apart(connection: Connection) -> Non
     track(connection, "thing", kind="history", obj_key=["id"])
     at = moment(connection)
     message = "events of table public.thing do not tell its rows apart"
-    assert "They name the object by id, which no unique constraint guards." in refuses(connection, message, "thing", at)
+    assert "They name the object by id, which no unique constraint guards." in refuses(
+        connection, message, "thing", at
+    )
     connection.execute("ALTER TABLE thing ADD UNIQUE (id)")
     refuses(connection, message, "thing", at)  # null twice
     connection.execute("ALTER TABLE thing ALTER id SET NOT NULL")
@@ -382,10 +403,14 @@ def test_what_a_row_was_before_its_first_event_is_not_guessed(connection: Connec
     connection.execute("UPDATE thing SET v = 'B' WHERE id = 2")
     connection.execute("UPDATE thing SET id = 4 WHERE id = 3")
 
-    said = refuses(connection, "what row 2 of table public.thing was like before .* is not known", "thing", before, "2")
+    said = refuses(
+        connection, "what row 2 of table public.thing was like before .* is not known", "thing", before, "2"
+    )
     assert "pghistory.backfill()" in said
     assert "Event public.thing_event:1 is the first of it, or the one before is gone." in said
-    refuses(connection, "what row 4 of table public.thing was like before .* is not known", "thing", before, "3")
+    refuses(
+        connection, "what row 4 of table public.thing was like before .* is not known", "thing", before, "3"
+    )
     refuses(connection, "is not known", "thing", before)
     assert as_of(connection, "thing", before, "1") == ["(1,a)"]
     assert as_of(connection, "thing", before, "4") == []
@@ -433,7 +458,9 @@ def test_events_from_before_a_gap_are_not_used(connection: Connection, kept: str
     assert as_of(connection, "thing", moment(connection)) == copy(connection, "thing")
 
 
-def test_a_tracker_that_recorded_something_else_before_tells_from_when_it_was_replaced(connection: Connection) -> None:
+def test_a_tracker_that_recorded_something_else_before_tells_from_when_it_was_replaced(
+    connection: Connection,
+) -> None:
     connection.execute("CREATE TABLE thing (id integer PRIMARY KEY, v integer)")
     keep(connection, "thing", ("before_delete", "before_truncate"))
     track(connection, "thing", "changed", kind="snapshot", condition="NEW.v > 5")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
-from history import Connection, call, events, rows, track, value
+from history import Connection, track
 from past import KEPT_BY, as_of, copy, keep, moment, unknown
 
 IMAGES = ("history", "before images")
@@ -186,7 +184,9 @@ def test_a_row_without_events_is_told_as_it_was_before_a_plain_change_of_type(co
     assert as_of(connection, "item", before) == ["(1,10)"]
 
 
-def test_values_that_cannot_become_the_type_of_today_are_not_guessed(connection: Connection, table: str) -> None:
+def test_values_that_cannot_become_the_type_of_today_are_not_guessed(
+    connection: Connection, table: str
+) -> None:
     before = moment(connection)
     connection.execute("UPDATE item SET name = id::text")
     connection.execute("ALTER TABLE item ALTER COLUMN name TYPE integer USING name::integer")
