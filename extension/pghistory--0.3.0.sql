@@ -162,6 +162,18 @@ AS $function$
      WHERE a.attrelid = "table" AND a.attnum = number
 $function$;
 
+-- Was the column made by this transaction? If an earlier one did, rows may have been written since.
+CREATE FUNCTION pghistory._is_of_this_transaction("table" regclass, number smallint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (SELECT age(a.xmin) <= 0 FROM pg_attribute AS a WHERE a.attrelid = "table" AND a.attnum = number);
+END
+$function$;
+
 -- What a domain is made of, and whether it refuses null; any other type is made of itself.
 CREATE FUNCTION pghistory._base_type(
     INOUT type_id oid, INOUT type_modifier integer, OUT refuses_null boolean)
@@ -898,7 +910,9 @@ AS $function$
 BEGIN
     RETURN pghistory._has_state()
        AND EXISTS (SELECT FROM pg_attribute
-                    WHERE attrelid = to_regclass('pghistory.tracker') AND attname = 'since_empty');
+                    WHERE attrelid = to_regclass('pghistory.tracker') AND attname = 'since_empty')
+       AND EXISTS (SELECT FROM pg_attribute
+                    WHERE attrelid = to_regclass('pghistory.event_column') AND attname = 'rewrites');
 END
 $function$;
 
@@ -1046,9 +1060,7 @@ BEGIN
         PRIMARY KEY (event_table, column_name)
     );
     ALTER TABLE pghistory.event_column
-        ADD COLUMN IF NOT EXISTS rewritten_after bigint,
-        ADD COLUMN IF NOT EXISTS rewritten_at timestamp with time zone,
-        ADD COLUMN IF NOT EXISTS rewritten_xid xid8,
+        ADD COLUMN IF NOT EXISTS rewrites jsonb NOT NULL DEFAULT '[]',
         ADD COLUMN IF NOT EXISTS unreadable_until bigint;
     COMMENT ON TABLE pghistory.event_column IS
         'The registry of the columns of event tables: which column of the tracked table each one holds.';
@@ -1056,8 +1068,9 @@ BEGIN
         'The last event before the table got this column; null where it had it from the start.';
     COMMENT ON COLUMN pghistory.event_column.missing_value IS
         'What rows that were there when the table got this column have in it.';
-    COMMENT ON COLUMN pghistory.event_column.rewritten_after IS
-        'The last event before a DDL statement gave rows other values in this column, without an event.';
+    COMMENT ON COLUMN pghistory.event_column.rewrites IS
+        'When DDL statements gave rows other values in this column without an event: after which event, at what time, '
+        'in which transaction.';
     COMMENT ON COLUMN pghistory.event_column.unreadable_until IS
         'The last event whose value could not become what the column holds now.';
 
@@ -1531,7 +1544,8 @@ DECLARE
 BEGIN
     is_well_formed := COALESCE(
         CASE
-        WHEN action IN ('save event table', 'save columns', 'note rewrite', 'save tracker', 'save function') THEN
+        WHEN action IN ('save event table', 'save columns', 'note rewrite', 'save tracker', 'restart trackers',
+                        'save function') THEN
             event_table <> "table"
             AND NOT pghistory._is_event_table("table") AND NOT pghistory._is_tracked(event_table)
             AND (SELECT c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
@@ -1694,6 +1708,17 @@ BEGIN
     WHEN 'save event table' THEN
         -- Trackers of a table that is gone, where nothing told us.
         DELETE FROM pghistory.tracker AS t WHERE t.event_table = NEW.event_table AND t."table" <> NEW."table";
+        -- On another server the ids of transactions mean something else.
+        IF (SELECT split_part(e.origin, '/', 1) <> split_part(pghistory._origin(NEW."table"), '/', 1)
+              FROM pghistory.event_table AS e WHERE e.event_table = NEW.event_table)
+        THEN
+            UPDATE pghistory.tracker AS t SET since_xid = '0' WHERE t.event_table = NEW.event_table;
+            UPDATE pghistory.event_column AS c
+               SET added_xid = NULL,
+                   rewrites = (SELECT COALESCE(jsonb_agg(r - 'xid' ORDER BY position), '[]')
+                                 FROM jsonb_array_elements(c.rewrites) WITH ORDINALITY AS r(r, position))
+             WHERE c.event_table = NEW.event_table;
+        END IF;
         INSERT INTO pghistory.event_table AS e
             (event_table, "table", table_schema, table_name, origin, obj_key, obj_key_numbers, obj_key_given,
              obj_fk, context, append_only, foreign_until)
@@ -1727,7 +1752,7 @@ BEGIN
         )
         INSERT INTO pghistory.event_column
             (event_table, column_name, table_column_name, table_column_number, added_after, added_at, added_xid,
-             missing_value, rewritten_after, rewritten_at, rewritten_xid, unreadable_until)
+             missing_value, rewrites, unreadable_until)
         SELECT NEW.event_table, d.column_name, d.table_column_name, d.table_column_number,
                COALESCE(c.added_after, d.added_after),
                CASE WHEN c.added_after IS NOT NULL THEN c.added_at
@@ -1735,7 +1760,7 @@ BEGIN
                CASE WHEN c.added_after IS NOT NULL THEN c.added_xid
                     WHEN d.added_after IS NOT NULL THEN pg_current_xact_id() END,
                COALESCE(c.missing_value, d.missing_value),
-               c.rewritten_after, c.rewritten_at, c.rewritten_xid, c.unreadable_until
+               COALESCE(c.rewrites, '[]'), c.unreadable_until
           FROM jsonb_to_recordset(details)
                    AS d(column_name name, table_column_name name, table_column_number smallint, added_after bigint,
                         missing_value text)
@@ -1747,15 +1772,20 @@ BEGIN
         ON CONFLICT DO NOTHING;
     WHEN 'note rewrite' THEN
         UPDATE pghistory.event_column AS c
-           SET rewritten_after = CASE WHEN d.is_rewritten THEN d.last_event ELSE c.rewritten_after END,
-               rewritten_at = CASE WHEN d.is_rewritten THEN COALESCE(c.rewritten_at, transaction_timestamp())
-                                   ELSE c.rewritten_at END,
-               rewritten_xid = CASE WHEN d.is_rewritten THEN COALESCE(c.rewritten_xid, pg_current_xact_id())
-                                    ELSE c.rewritten_xid END,
+           SET rewrites = CASE WHEN d.is_rewritten
+                               THEN c.rewrites || jsonb_build_object(
+                                        'after', d.last_event, 'at', transaction_timestamp(),
+                                        'xid', pg_current_xact_id()::text)
+                               ELSE c.rewrites END,
                unreadable_until = CASE WHEN d.is_unreadable THEN d.last_event ELSE c.unreadable_until END
           FROM jsonb_to_recordset(details)
                    AS d(table_column_number smallint, last_event bigint, is_rewritten boolean, is_unreadable boolean)
          WHERE c.event_table = NEW.event_table AND c.table_column_number = d.table_column_number;
+    WHEN 'restart trackers' THEN
+        UPDATE pghistory.tracker AS t
+           SET since = pghistory._tracking_since(NEW."table"), since_xid = pg_current_xact_id(),
+               since_event = COALESCE(pghistory._last_event(NEW.event_table), 0)
+         WHERE t.event_table = NEW.event_table AND t."table" = NEW."table";
     WHEN 'save tracker' THEN
         INSERT INTO pghistory.tracker AS t
             ("table", label, kind, fields, field_numbers, exclude, exclude_numbers, condition,
@@ -3868,9 +3898,34 @@ AS $function$
                 ORDER BY k.place) END
 $function$;
 
--- Have rows other values in a column than their last events say? Then the DDL statement that gave it another type or
--- added it computed them.
-CREATE FUNCTION pghistory._is_rewritten("table" regclass, event_table regclass, field name)
+-- May the DDL statement that is being followed have computed a column's values? Not if it is but an ALTER TABLE without
+-- the word for it.
+CREATE FUNCTION pghistory._may_compute(query text)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(query !~* '^[[:space:]]*ALTER[[:space:]]+TABLE[[:>:]]' OR query ~* '[[:<:]]USING[[:>:]]'
+                    OR query ~ ';[[:space:]]*[^[:space:]]', true)
+$function$;
+
+-- Does it say that it computes those of one of these columns? That leaves no trace in the catalogs if the type stays.
+CREATE FUNCTION pghistory._computes(query text, columns name[])
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(query ~* '[[:<:]]TYPE[[:>:]].*[[:<:]]USING[[:>:]]', false)
+       AND EXISTS (SELECT FROM unnest(columns) AS c(name) WHERE strpos(lower(query), lower(c.name)) > 0)
+$function$;
+
+-- Have rows other values in a column than what is expected, an SQL expression over their last event e? Then DDL
+-- computed them, or what was written before it was followed is not known. Of rows without events nothing is known;
+-- where it matters, the others have to speak for them.
+CREATE FUNCTION pghistory._is_rewritten(
+    "table" regclass, event_table regclass, field name, expected text, unseen_matter boolean)
  RETURNS boolean
  LANGUAGE plpgsql
  STABLE
@@ -3879,29 +3934,36 @@ AS $function$
 DECLARE
     key CONSTANT name[] := (SELECT e.obj_key FROM pghistory.event_table AS e
                              WHERE e.event_table = _is_rewritten.event_table);
-    is_rewritten boolean;
+    found record;
 BEGIN
-    IF NOT pghistory._may_rewrite("table") OR NOT pghistory._may_rewrite(event_table) THEN
+    IF key = '{}' THEN
+        RETURN false;  -- its events tell nothing about rows
+    ELSIF NOT pghistory._may_rewrite("table") OR NOT pghistory._may_rewrite(event_table) THEN
         RETURN true;  -- it cannot be looked at
     END IF;
     EXECUTE format(
-        'SELECT EXISTS (SELECT FROM %s AS t CROSS JOIN LATERAL ('
-        'SELECT e.%I AS value FROM %s AS e WHERE %s AND e.pgh_operation IN (''I'', ''U'', ''S'') '
-        'ORDER BY e.pgh_id DESC LIMIT 1) AS e WHERE ROW(e.value)::record *<> ROW(t.%I)::record)',
-        pghistory._table_name("table"), field, pghistory._table_name(event_table),
+        'SELECT bool_or(is_seen AND is_other) AS differs, bool_or(NOT is_seen) AS has_unseen, '
+        'bool_or(is_seen AND NOT is_other AND is_value) AS is_confirmed FROM ('
+        'SELECT e.pgh_id IS NOT NULL AS is_seen, ROW(%1$s)::record *<> ROW(t.%2$I)::record AS is_other, '
+        't.%2$I IS NOT NULL AS is_value FROM %3$s AS t LEFT JOIN LATERAL ('
+        'SELECT e.* FROM (SELECT e.* FROM %4$s AS e WHERE %5$s ORDER BY e.pgh_id DESC LIMIT 1) AS e '
+        'WHERE e.pgh_operation IN (''I'', ''U'', ''S'')) AS e ON true) AS looked_at',
+        expected, field,
+        CASE WHEN (SELECT relkind FROM pg_class WHERE oid = "table") = 'p' THEN '' ELSE 'ONLY ' END
+        || pghistory._table_name("table"),
+        pghistory._table_name(event_table),
         pghistory._same_object_text(event_table, key, pghistory._qualified('e', pghistory._object_columns(key)),
-                                    pghistory._qualified('t', key)),
-        field)
-       INTO is_rewritten;
-    RETURN is_rewritten;
+                                    pghistory._qualified('t', key)))
+       INTO found;
+    RETURN COALESCE(found.differs OR unseen_matter AND found.has_unseen AND NOT found.is_confirmed, false);
 EXCEPTION WHEN OTHERS THEN
     RETURN true;
 END
 $function$;
 
--- The columns that events hold follow those of the table.
+-- The columns that events hold follow those of the table. Returns those whose values may not be what the events say.
 CREATE FUNCTION pghistory._follow_columns("table" regclass, event_table regclass, same_origin boolean)
- RETURNS void
+ RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
@@ -3909,10 +3971,9 @@ DECLARE
     mapped jsonb;
     this record;
     is_readable boolean;
-    rewrites jsonb := '[]';
+    missing_value text;
+    doubtful jsonb := '[]';
     last_event CONSTANT bigint := COALESCE(pghistory._last_event(event_table), 0);
-    has_key CONSTANT boolean := (SELECT e.obj_key <> '{}' FROM pghistory.event_table AS e
-                                  WHERE e.event_table = _follow_columns.event_table);
 BEGIN
     -- Renamed and dropped ones. A dropped column stays in the event table, and is nobody's.
     SELECT COALESCE(jsonb_agg(jsonb_build_object(
@@ -3950,11 +4011,21 @@ BEGIN
         is_readable := pghistory._retype_column(
             event_table, this.column_name, this.type_id, this.type_modifier, this.collation_id);
         PERFORM pghistory._copy_storage(event_table, this.column_name, "table", this.name);
-        rewrites := rewrites || jsonb_build_object(
-            'table_column_number', this.number, 'last_event', last_event, 'is_unreadable', NOT is_readable,
-            'is_rewritten', NOT is_readable
-                            OR has_key AND pghistory._is_rewritten("table", event_table, this.name));
+        IF NOT is_readable OR pghistory._may_compute(current_query()) THEN
+            doubtful := doubtful || jsonb_build_object(
+                'name', this.name, 'table_column_number', this.number, 'last_event', last_event,
+                'is_unreadable', NOT is_readable, 'expected', format('e.%I', this.column_name), 'is_new', false);
+        END IF;
     END LOOP;
+
+    doubtful := doubtful || COALESCE((
+        SELECT jsonb_agg(jsonb_build_object(
+                   'name', c.name, 'table_column_number', c.number, 'last_event', last_event,
+                   'is_unreadable', false, 'expected', format('e.%I', m.column_name), 'is_new', false))
+          FROM jsonb_to_recordset(mapped) AS m(column_name name, table_column_number smallint)
+               JOIN pghistory._columns("table") AS c ON c.number = m.table_column_number
+         WHERE pghistory._computes(current_query(), ARRAY[c.name])
+           AND NOT doubtful @> jsonb_build_array(jsonb_build_object('table_column_number', c.number))), '[]');
 
     -- Added ones, where a tracker wants every column, and those that are missing.
     FOR this IN
@@ -3977,27 +4048,141 @@ BEGIN
         PERFORM pghistory._ensure_column(event_table, this.name,
                                          this.type_id, this.type_modifier, this.collation_id);
         PERFORM pghistory._copy_storage(event_table, this.name, "table", this.name);
+        missing_value := pghistory._missing_value("table", this.number);
         mapped := mapped || jsonb_build_object(
             'column_name', this.name, 'table_column_name', this.name, 'table_column_number', this.number,
-            'added_after', last_event,
-            'missing_value', pghistory._missing_value("table", this.number));
-        IF has_key AND pghistory._is_filled("table", this.number) THEN
-            rewrites := rewrites || jsonb_build_object(
-                'table_column_number', this.number, 'last_event', last_event, 'is_unreadable', false,
-                'is_rewritten', pghistory._is_rewritten("table", event_table, this.name));
+            'added_after', last_event, 'missing_value', missing_value);
+        IF pghistory._is_filled("table", this.number)
+           OR NOT pghistory._is_of_this_transaction("table", this.number)
+        THEN
+            doubtful := doubtful || jsonb_build_object(
+                'name', this.name, 'table_column_number', this.number, 'last_event', last_event,
+                'is_unreadable', false, 'is_new', true,
+                'expected', format('%L::%s', missing_value, format_type(this.type_id, this.type_modifier)));
         END IF;
     END LOOP;
 
     INSERT INTO pghistory._request VALUES ('save columns', "table", event_table, mapped);
-    IF rewrites <> '[]' THEN
-        INSERT INTO pghistory._request VALUES ('note rewrite', "table", event_table, rewrites);
+    RETURN doubtful;
+END
+$function$;
+
+-- Notes what DDL did to values without an event.
+CREATE FUNCTION pghistory._note_rewrites("table" regclass, event_table regclass, doubtful jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    found CONSTANT jsonb := (
+        SELECT jsonb_agg(d || jsonb_build_object('is_rewritten', (d -> 'is_unreadable')::boolean
+                   OR pghistory._is_rewritten("table", _note_rewrites.event_table, d ->> 'name', d ->> 'expected',
+                                              NOT (d -> 'is_new')::boolean)))
+          FROM jsonb_array_elements(doubtful) AS d);
+BEGIN
+    IF found @? '$[*] ? (@.is_rewritten == true)' THEN
+        INSERT INTO pghistory._request VALUES ('note rewrite', "table", event_table, found);
     END IF;
 END
 $function$;
 
--- Events of another key: they know it if they hold its columns.
+-- Have events that named their objects by one key told all that happened to another one? If it never changed. Then they
+-- can name them by that.
+CREATE FUNCTION pghistory._was_constant(
+    "table" regclass, event_table regclass, obj_key name[], fields name[])
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    held CONSTANT name[] := pghistory._object_columns(obj_key);
+    others CONSTANT name[] := pghistory._other_key_columns(obj_key);
+    columns CONSTANT name[] := ARRAY(
+        SELECT m.column_name
+          FROM unnest(fields) WITH ORDINALITY AS k(field, position)
+               JOIN pghistory.event_column AS m
+                 ON m.event_table = _was_constant.event_table AND m.table_column_name = k.field
+         ORDER BY k.position);
+    was_constant boolean;
+BEGIN
+    IF obj_key = '{}' OR held <@ ARRAY(SELECT attname FROM pg_attribute WHERE attrelid = event_table) IS NOT TRUE
+       OR cardinality(columns) < cardinality(fields)
+       OR NOT pghistory._may_rewrite("table") OR NOT pghistory._may_rewrite(event_table)
+       OR EXISTS (SELECT FROM unnest(obj_key) AS k(field)
+                   WHERE k.field NOT IN (SELECT c.name FROM pghistory._columns("table") AS c))
+    THEN
+        RETURN false;
+    END IF;
+    EXECUTE (
+        SELECT format(
+                   'SELECT NOT EXISTS (SELECT FROM (SELECT e.*, lag(e.pgh_id) OVER w AS pgh_previous, %1$s '
+                   'FROM %2$s AS e WINDOW w AS (PARTITION BY %3$s ORDER BY e.pgh_id)) AS e '
+                   'WHERE %4$s OR e.pgh_previous IS NOT NULL AND ROW(%5$s)::record *<> ROW(%6$s)::record%7$s) '
+                   'AND NOT EXISTS (SELECT FROM %8$s AS t CROSS JOIN LATERAL ('
+                   'SELECT e.* FROM %2$s AS e WHERE %9$s ORDER BY e.pgh_id DESC LIMIT 1) AS e '
+                   'WHERE ROW(%5$s)::record *<> ROW(%10$s)::record)',
+                   string_agg(format('lag(e.%I) OVER w AS pgh_row_%s', c.name, c.position), ', ' ORDER BY c.position),
+                   pghistory._table_name(event_table),
+                   array_to_string(pghistory._qualified('e', held), ', '),
+                   string_agg(format('e.%I IS NULL', c.name), ' OR ' ORDER BY c.position),
+                   string_agg(format('e.%I', c.name), ', ' ORDER BY c.position),
+                   string_agg(format('e.pgh_row_%s', c.position), ', ' ORDER BY c.position),
+                   (SELECT format(' OR e.%I IS NOT NULL', a.attname) FROM pg_attribute AS a
+                     WHERE a.attrelid = event_table AND a.attname = others[1] AND NOT a.attisdropped),
+                   pghistory._table_name("table"),
+                   pghistory._same_object_text(event_table, obj_key, pghistory._qualified('e', held),
+                                               pghistory._qualified('t', obj_key)),
+                   array_to_string(pghistory._qualified('t', fields), ', '))
+          FROM unnest(columns) WITH ORDINALITY AS c(name, position))
+       INTO was_constant;
+    RETURN was_constant;
+EXCEPTION WHEN OTHERS THEN
+    RETURN false;
+END
+$function$;
+
+-- Has a key been computed anew? Then there are no rows of keys that have been left by nobody.
+CREATE FUNCTION pghistory._is_lost("table" regclass, event_table regclass, obj_key name[])
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    held CONSTANT name[] := pghistory._object_columns(obj_key);
+    others CONSTANT name[] := pghistory._other_key_columns(obj_key);
+    is_lost boolean;
+BEGIN
+    IF NOT pghistory._may_rewrite("table") OR NOT pghistory._may_rewrite(event_table) THEN
+        RETURN true;
+    END IF;
+    EXECUTE format(
+        'SELECT EXISTS (SELECT FROM %1$s AS e '
+        'WHERE NOT EXISTS (SELECT FROM %2$s AS t WHERE %3$s) '
+        'AND NOT EXISTS (SELECT FROM %1$s AS l WHERE %4$s AND (l.pgh_operation IN (''D'', ''T'')%5$s))) '
+        'OR NOT EXISTS (SELECT FROM %1$s AS e WHERE e.pgh_operation IN (''I'', ''U'', ''S'', ''B'')) '
+        'AND EXISTS (SELECT FROM %2$s)',
+        pghistory._table_name(event_table), pghistory._table_name("table"),
+        pghistory._same_object_text(event_table, obj_key, pghistory._qualified('t', obj_key),
+                                    pghistory._qualified('e', held)),
+        pghistory._same_object_text(event_table, obj_key, pghistory._qualified('l', held),
+                                    pghistory._qualified('e', held)),
+        (SELECT format(' OR l.%I IS NOT NULL) OR l.%I IS NOT NULL AND (%s', a.attname, a.attname,
+                       pghistory._same_object_text(event_table, obj_key, pghistory._qualified('l', others),
+                                                   pghistory._qualified('e', held)))
+           FROM pg_attribute AS a
+          WHERE a.attrelid = event_table AND a.attname = others[1] AND NOT a.attisdropped))
+       INTO is_lost;
+    RETURN is_lost;
+EXCEPTION WHEN OTHERS THEN
+    RETURN true;
+END
+$function$;
+
+-- Events of another key: they know it if they hold its columns. Says whether they do.
 CREATE FUNCTION pghistory._fill_key("table" regclass, event_table regclass, obj_key name[])
- RETURNS void
+ RETURNS boolean
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
@@ -4009,7 +4194,7 @@ BEGIN
                    WHERE NOT EXISTS (SELECT FROM pghistory.event_column AS m
                                       WHERE m.event_table = _fill_key.event_table AND m.table_column_name = k.field))
     THEN
-        RETURN;
+        RETURN false;
     END IF;
     FOR this IN
         SELECT k.held, m.column_name, format_type(a.atttypid, a.atttypmod) AS type_text
@@ -4021,6 +4206,7 @@ BEGIN
         EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %I', pghistory._table_name(event_table),
                        this.held, this.type_text, this.column_name);
     END LOOP;
+    RETURN true;
 END
 $function$;
 
@@ -4057,6 +4243,7 @@ DECLARE
     wanted name[];
     this record;
     fresh boolean := false;
+    is_lost boolean := false;
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_key.event_table;
     present := pghistory._current_names("table", registered.obj_key, registered.obj_key_numbers, same_origin);
@@ -4082,11 +4269,15 @@ BEGIN
              WHERE (starts_with(c.name, 'pgh_obj_') OR starts_with(c.name, 'pgh_other_'))
                AND NOT pghistory._holds(event_table, c.name, c.type_id, c.type_modifier, c.collation_id)
         LOOP
-            PERFORM pghistory._retype_column(
-                event_table, this.name, this.type_id, this.type_modifier, this.collation_id);
+            is_lost := NOT pghistory._retype_column(
+                               event_table, this.name, this.type_id, this.type_modifier, this.collation_id)
+                       OR is_lost OR pghistory._may_compute(current_query());
         END LOOP;
+        is_lost := (is_lost OR pghistory._computes(current_query(), wanted))
+                   AND pghistory._is_lost("table", event_table, wanted);
     ELSE
         -- Another key: the columns of the old one step aside.
+        is_lost := NOT pghistory._was_constant("table", event_table, present, wanted);
         FOR this IN
             SELECT k.field FROM unnest(pghistory._object_columns(registered.obj_key)
                                        || pghistory._other_key_columns(registered.obj_key)) AS k(field)
@@ -4111,7 +4302,7 @@ BEGIN
         PERFORM pghistory._create_event_indexes(event_table, "table", wanted, 'none');
     END IF;
     IF fresh THEN
-        PERFORM pghistory._fill_key("table", event_table, wanted);
+        is_lost := NOT pghistory._fill_key("table", event_table, wanted) OR is_lost;
     END IF;
 
     INSERT INTO pghistory._request
@@ -4121,6 +4312,10 @@ BEGIN
         'obj_key_numbers', ARRAY(SELECT c.number FROM unnest(wanted) WITH ORDINALITY AS k(field, place)
                                         JOIN pghistory._columns("table") AS c ON c.name = k.field
                                   ORDER BY k.place)));
+    -- What events say of another key is not about these rows: the history begins anew.
+    IF is_lost AND wanted <> '{}' THEN
+        INSERT INTO pghistory._request VALUES ('restart trackers', "table", event_table);
+    END IF;
     IF fresh THEN
         PERFORM pghistory._follow_foreign_key("table", event_table);
     END IF;
@@ -4248,13 +4443,15 @@ AS $function$
 DECLARE
     registered record;
     same_origin boolean;
+    doubtful jsonb;
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_event_table.event_table;
     same_origin := registered.origin = pghistory._origin("table");
     PERFORM pghistory._restore_own_columns("table", event_table, registered.context);
     PERFORM pghistory._follow_trackers("table", event_table, same_origin);
-    PERFORM pghistory._follow_columns("table", event_table, same_origin);
+    doubtful := pghistory._follow_columns("table", event_table, same_origin);
     PERFORM pghistory._follow_key("table", event_table, same_origin);
+    PERFORM pghistory._note_rewrites("table", event_table, doubtful);
     PERFORM pghistory._set_append_only(event_table, registered.append_only);
 END
 $function$;
@@ -5401,8 +5598,8 @@ COMMENT ON FUNCTION pghistory.references(
     'at it.';
 -- The table as it was.
 --
--- A row is looked for under its key. Its events, in the order of pgh_id, are those that came under the key and those that
--- left it: by being deleted, or by an update that gave the row another key. Times are not in that order, since a
+-- A row is looked for under its key. Its events, in the order of pgh_id, are those that came under the key and those
+-- that left it: by being deleted, or by an update that gave the row another key. Times are not in that order, since a
 -- transaction that began earlier may write later; what counts is the last event, in that order, of the transactions
 -- that had happened.
 
@@ -5520,7 +5717,8 @@ AS $function$
                JOIN pghistory._operations(_history_sources."table") AS o ON o.label = t.label
                CROSS JOIN LATERAL (
                    SELECT string_agg(c.name, ', ' ORDER BY c.number)
-                     FROM pghistory._columns(_history_sources."table") AS c WHERE c.name <> ALL (o.fields)) AS f(missing)
+                     FROM pghistory._columns(_history_sources."table") AS c
+                    WHERE c.name <> ALL (o.fields)) AS f(missing)
          WHERE t."table" = _history_sources."table"
     ), covered AS (
         -- each operation by the tracker that has been there longest
@@ -5564,8 +5762,8 @@ CREATE FUNCTION pghistory._check_history_is_kept("table" regclass)
 AS $function$
 DECLARE
     root CONSTANT regclass := pghistory._partition_root("table");
-    advice CONSTANT text := format('From when SELECT pghistory.track(%L, kind => ''history'') is called on, it can be told.',
-                                   pghistory._table_name("table"));
+    advice CONSTANT text := format('From when SELECT pghistory.track(%L, kind => ''history'') is called on, '
+                                   'it can be told.', pghistory._table_name("table"));
     missing text;
 BEGIN
     IF NOT pghistory._is_tracked("table") THEN
@@ -5634,7 +5832,8 @@ DECLARE
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _refuse_to_guess.event_table;
     EXECUTE format('SELECT %s, e.pgh_created_at FROM %s AS e WHERE e.pgh_id = $1',
-                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
+                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key,
+                                       'e'),
                    pghistory._table_name(event_table))
        INTO obj, began USING event_id;
     RAISE EXCEPTION 'what row % of table % was like before % is not known', obj,
@@ -5659,7 +5858,8 @@ DECLARE
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _refuse_vanished.event_table;
     EXECUTE format('SELECT %s FROM %s AS e WHERE e.pgh_id = $1',
-                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
+                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key,
+                                       'e'),
                    pghistory._table_name(event_table))
        INTO obj USING event_id;
     RAISE EXCEPTION 'when row % of table % went is not known', obj, pghistory._table_name(registered."table")
@@ -5684,7 +5884,8 @@ DECLARE
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _refuse_to_choose.event_table;
     EXECUTE format('SELECT %s FROM %s AS e WHERE e.pgh_id = $1',
-                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
+                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key,
+                                       'e'),
                    pghistory._table_name(event_table))
        INTO obj USING event_id;
     RAISE EXCEPTION 'which of two rows stayed that were row % of table % is not known', obj,
@@ -5713,8 +5914,8 @@ BEGIN
 END
 $function$;
 
--- The columns of a table as they were, as SQL expressions over an event e that holds the row, or over the row t of today.
--- Without a time: as the event has them.
+-- The columns of a table as they were, as SQL expressions over an event e that holds the row, or over the row t of
+-- today. Without a time: as the event has them.
 CREATE FUNCTION pghistory._past_columns(
     "table" regclass, event_table regclass, at timestamp with time zone, from_event boolean, later_event text)
  RETURNS text
@@ -5723,51 +5924,72 @@ CREATE FUNCTION pghistory._past_columns(
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    registered record;
+    relation CONSTANT text := pghistory._table_name("table");
+    obj_key CONSTANT name[] := (SELECT e.obj_key FROM pghistory.event_table AS e
+                                 WHERE e.event_table = _past_columns.event_table);
+    -- the row of today that is about the same object
+    today CONSTANT text := format('FROM %s AS t WHERE %s', relation,
+                                  pghistory._same_object_text(
+                                      event_table, obj_key, pghistory._qualified('t', obj_key),
+                                      pghistory._qualified('e', pghistory._object_columns(obj_key))));
+    is_past CONSTANT text := CASE WHEN at IS NOT NULL THEN pghistory._happened_text(event_table, 'e', at) END;
     this record;
+    rewritten record;
+    nothing text;
+    refusal text;
     value text;
-    present text;
     expressions text[] := '{}';
 BEGIN
-    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _past_columns.event_table;
     FOR this IN
-        SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type_text, m.*
+        SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type_text,
+               h.atttypid <> a.atttypid AS is_other_type, m.*
           FROM pg_attribute AS a
                LEFT JOIN pghistory.event_column AS m
                       ON m.event_table = _past_columns.event_table AND m.table_column_number = a.attnum
+               LEFT JOIN pg_attribute AS h ON h.attrelid = m.event_table AND h.attname = m.column_name
          WHERE a.attrelid = "table" AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'
          ORDER BY a.attnum
     LOOP
-        value := format('e.%I::%s', this.column_name, this.type_text);
+        -- a null of the column's type, also where that is a domain that refuses it
+        nothing := format('(NULL::%s).%I', relation, this.attname);
+        -- (a CASE of a domain's values alone is of that domain)
+        refusal := format('CASE WHEN pghistory._refuse_to_guess_value(%s::oid, %L, %L) THEN %s ELSE %4$s END',
+                          "table"::oid, this.attname, at, nothing);
+        -- The last time that its values changed without an event, of those that had happened; the first of the others.
+        SELECT max(r.after) FILTER (WHERE r.had_happened) AS until,
+               min(r.after) FILTER (WHERE NOT r.had_happened) AS since
+          INTO rewritten
+          FROM (SELECT r.after, pghistory._had_happened(_past_columns.event_table, r.after, r.xid, r.at,
+                                                        _past_columns.at) AS had_happened
+                  FROM jsonb_to_recordset(this.rewrites) AS r(after bigint, xid xid8, at timestamp with time zone)
+                 WHERE _past_columns.at IS NOT NULL) AS r;
+        value := format(CASE WHEN this.is_other_type THEN 'CASE WHEN e.%1$I IS NOT NULL THEN e.%1$I::%2$s ELSE %3$s END'
+                             ELSE 'e.%1$I' END, this.column_name, this.type_text, nothing);
+        IF this.added_after IS NOT NULL THEN
+            value := format('CASE WHEN e.pgh_id <= %s THEN %s ELSE %s END', this.added_after,
+                            CASE WHEN at IS NOT NULL AND this.missing_value IS NOT NULL
+                                 THEN format('%L::%s', this.missing_value, this.type_text) ELSE nothing END, value);
+        END IF;
         IF at IS NOT NULL AND this.added_after IS NOT NULL
            AND NOT pghistory._had_happened(event_table, this.added_after, this.added_xid, this.added_at, at)
         THEN
-            value := format('NULL::%s', this.type_text);
+            value := nothing;
         ELSIF NOT from_event THEN
-            value := format('t.%I', this.attname);
-        ELSE
-            IF at IS NOT NULL AND this.missing_value IS NOT NULL THEN
-                value := format('CASE WHEN e.pgh_id <= %s THEN %L::%s ELSE %s END',
-                                this.added_after, this.missing_value, this.type_text, value);
-            END IF;
-            IF at IS NOT NULL AND this.rewritten_after IS NOT NULL
-               AND pghistory._had_happened(event_table, this.rewritten_after, this.rewritten_xid, this.rewritten_at, at)
-            THEN
+            value := CASE WHEN rewritten.since IS NULL THEN format('t.%I', this.attname) ELSE refusal END;
+        ELSIF at IS NULL AND this.unreadable_until IS NOT NULL THEN
+            value := format('CASE WHEN e.pgh_id > %s THEN %s ELSE %s END', this.unreadable_until, value, refusal);
+        ELSIF COALESCE(rewritten.until, rewritten.since, this.unreadable_until) IS NOT NULL THEN
+            value := concat(
+                format('CASE WHEN e.pgh_id > %s', GREATEST(rewritten.until, this.unreadable_until, 0)),
+                -- what an event found that had not happened is of its own time
+                CASE WHEN rewritten.since IS NOT NULL
+                     THEN format(' AND (%s OR e.pgh_id <= %s)', is_past, rewritten.since) END,
+                format(' THEN %s ', value),
                 -- the row of today has it, if nothing happened to it since
-                present := format('FROM %s AS t WHERE %s', pghistory._table_name("table"),
-                                  pghistory._same_object_text(
-                                      event_table, registered.obj_key,
-                                      pghistory._qualified('t', registered.obj_key),
-                                      pghistory._qualified('e', pghistory._object_columns(registered.obj_key))));
-                value := format('CASE WHEN e.pgh_id > %1$s THEN %2$s WHEN NOT (%3$s) AND EXISTS (SELECT %4$s) '
-                                'THEN (SELECT t.%5$I %4$s) WHEN pghistory._refuse_to_guess_value(%6$s::oid, %5$L, %7$L) '
-                                'THEN NULL END',
-                                this.rewritten_after, value, later_event, present, this.attname, "table"::oid, at);
-            ELSIF this.unreadable_until IS NOT NULL THEN
-                value := format('CASE WHEN e.pgh_id > %s THEN %s WHEN pghistory._refuse_to_guess_value(%s::oid, %L, %L) '
-                                'THEN NULL END',
-                                this.unreadable_until, value, "table"::oid, this.attname, at);
-            END IF;
+                CASE WHEN rewritten.since IS NULL
+                     THEN format('WHEN %s AND NOT (%s) AND EXISTS (SELECT %s) THEN (SELECT t.%I %s) ',
+                                 is_past, later_event, today, this.attname, today) END,
+                'ELSE ', refusal, ' END');
         END IF;
         expressions := expressions || format('%s AS %I', value, this.attname);
     END LOOP;
@@ -5860,8 +6082,8 @@ CREATE FUNCTION pghistory._snapshot_text(source record, alias text)
 AS $function$
 BEGIN
     RETURN CASE source.image WHEN 'after' THEN
-               format('(%1$s.pgh_id > %2$s AND %1$s.pgh_operation = ''S'' AND %1$s.pgh_label = ANY (%3$L::text[]))', alias,
-                      source.since_event, ARRAY(SELECT DISTINCT value FROM jsonb_each_text(source.labels)))
+               format('(%1$s.pgh_id > %2$s AND %1$s.pgh_operation = ''S'' AND %1$s.pgh_label = ANY (%3$L::text[]))',
+                      alias, source.since_event, ARRAY(SELECT DISTINCT value FROM jsonb_each_text(source.labels)))
            ELSE 'false' END;
 END
 $function$;
@@ -5937,7 +6159,8 @@ BEGIN
         'may vanish', NOT source.is_complete OR relation_kind <> 'r',
         'past columns', pghistory._past_columns(
             "table", event_table, at, true,
-            format('EXISTS (SELECT FROM %s AS l WHERE %s AND l.pgh_id > e.pgh_id)', pghistory._table_name(event_table),
+            format('EXISTS (SELECT FROM %s AS l WHERE %s AND %s AND l.pgh_id > e.pgh_id)',
+                   pghistory._table_name(event_table), pghistory._recorded_text(source, 'l'),
                    pghistory._same_object_text(event_table, key, pghistory._qualified('l', held),
                                                pghistory._qualified('e', held)))),
         'present columns', pghistory._past_columns("table", event_table, at, false, NULL));
@@ -5986,8 +6209,8 @@ $function$;
 
 -- The template of the common table expressions that know, of each key, the last event that had happened and the next.
 -- With after-images the next one only matters where none had. `moved` has what left keys (after-images) or came to
--- them (before-images) by updates that gave rows another key. The keys to look at are those of one object; or of all, one
--- after the other by the index, where such a walk pays; or else all events are read once.
+-- them (before-images) by updates that gave rows another key. The keys to look at are those of one object; or of all,
+-- one after the other by the index, where such a walk pays; or else all events are read once.
 CREATE FUNCTION pghistory._known_keys_template(image text, look_at text, has_moves boolean)
  RETURNS text
  LANGUAGE sql
@@ -6006,7 +6229,8 @@ known AS MATERIALIZED (
     SELECT {k.key}, l.last_id, m.last_moved, COALESCE(l.last_operation IN ('D', 'T'), false) AS last_went,
            CASE WHEN {next matters} THEN
                (SELECT e.pgh_id FROM {events} AS e
-                 WHERE {e is k} AND ({recorded} OR {snapshot}) AND e.pgh_id > COALESCE(GREATEST(l.last_id, m.last_moved), 0)
+                 WHERE {e is k} AND ({recorded} OR {snapshot})
+                   AND e.pgh_id > COALESCE(GREATEST(l.last_id, m.last_moved), 0)
                  ORDER BY e.pgh_id LIMIT 1) END AS next_id,
            CASE WHEN m.first_moved IS NOT NULL THEN
                (SELECT min(n.pgh_id) FROM moved AS n
@@ -6051,8 +6275,8 @@ happened AS MATERIALIZED ($sql$,
 )$sql$) END)
 $function$;
 
--- The template of how many rows had a key after an event: as many as have it today, less those that came since, and those
--- that went. One or none; the order of events within a transaction does not matter to it.
+-- The template of how many rows had a key after an event: as many as have it today, less those that came since, and
+-- those that went. One or none; the order of events within a transaction does not matter to it.
 CREATE FUNCTION pghistory._rows_after_template(event_id text)
  RETURNS text
  LANGUAGE sql
@@ -6109,8 +6333,8 @@ SELECT {past columns}
        ELSE true END$sql$)
 $function$;
 
--- The template of the rows that one transaction put in the place of others, when its events have the newcomer before the one
--- that left. If nothing happened since, it is the row of today.
+-- The template of the rows that one transaction put in the place of others, when its events have the newcomer before
+-- the one that left. If nothing happened since, it is the row of today.
 CREATE FUNCTION pghistory._replaced_rows_template()
  RETURNS text
  LANGUAGE sql
@@ -6165,12 +6389,12 @@ SELECT {present columns}
                                AND (k.last_went OR COALESCE(k.last_moved > k.last_id, k.last_id IS NULL))
                                AND NOT EXISTS (SELECT FROM {events} AS e WHERE {e is k} AND {recorded}
                                                   AND e.pgh_id > GREATEST(k.last_id, k.last_moved))
-                               AND NOT EXISTS (SELECT FROM moved AS m WHERE {m is k}
-                                                  AND m.pgh_id > GREATEST(k.last_id, k.last_moved))))$sql$)
+                               AND NOT EXISTS (SELECT FROM moved AS m
+                                                WHERE {m is k} AND m.pgh_id > GREATEST(k.last_id, k.last_moved))))$sql$)
 $function$;
 
--- The template of the query over after-images, with its common table expressions, where every row has an event and none ever
--- changed its key: a row is what its last event made of it. Only those that went are looked at again.
+-- The template of the query over after-images, with its common table expressions, where every row has an event and none
+-- ever changed its key: a row is what its last event made of it. Only those that went are looked at again.
 CREATE FUNCTION pghistory._complete_images_template(look_at text)
  RETURNS text
  LANGUAGE sql
@@ -6231,7 +6455,8 @@ SELECT {past columns}
                    OR e.pgh_xid = g.pgh_xid AND e.pgh_id > g.pgh_id AND e.pgh_operation <> 'I')
             ORDER BY e.pgh_id LIMIT 1) AS e
  WHERE (g.pgh_operation = 'I' OR g.pgh_id = k.next_moved)
-   AND CASE WHEN $sql$, pghistory._rows_after_template('COALESCE(GREATEST(k.last_id, k.last_moved), 0)'), $sql$ <> 1 THEN false
+   AND CASE WHEN $sql$, pghistory._rows_after_template('COALESCE(GREATEST(k.last_id, k.last_moved), 0)'), $sql$ <> 1
+            THEN false
             -- if the one that left looks like the newcomer, it may be the same one, come and gone again
             WHEN e.pgh_id > g.pgh_id AND g.pgh_operation = 'I' AND {e is like g}
             THEN pghistory._refuse_to_choose({event table}, e.pgh_id)
@@ -6307,16 +6532,24 @@ CREATE FUNCTION pghistory.as_of(rowtype anyelement, at timestamp with time zone,
  SET "DateStyle" TO 'ISO'
  SET jit TO off
 AS $function$
+DECLARE
+    said text;
+    detail text;
+    hint text;
 BEGIN
     PERFORM pghistory._check_not_null('at', at IS NULL);
     RETURN QUERY EXECUTE pghistory._as_of_query(pghistory._table_of_type(pg_typeof(rowtype)), at, obj);
+EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    -- without the text of the query, in which nobody would find it
+    GET STACKED DIAGNOSTICS said = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+    RAISE EXCEPTION USING MESSAGE = said, DETAIL = detail, HINT = hint, ERRCODE = 'object_not_in_prerequisite_state';
 END
 $function$;
 COMMENT ON FUNCTION pghistory.as_of(anyelement, timestamp with time zone, text) IS
-    'The rows of a table as they were at a time, or the one with this key (as text, or a JSON object for a key of several '
-    'columns): SELECT * FROM pghistory.as_of(NULL::users, ''2026-01-01''). With all transactions that had committed by '
-    'then, if the server keeps commit timestamps, otherwise with all that had begun. If what is kept cannot answer, it '
-    'says so.';
+    'The rows of a table as they were at a time, or the one with this key (as text, or a JSON object for a key of '
+    'several columns): SELECT * FROM pghistory.as_of(NULL::users, ''2026-01-01''). With all transactions that had '
+    'committed by then, if the server keeps commit timestamps, otherwise with all that had begun. If what is kept '
+    'cannot answer, it says so.';
 -- One object through time: from its last event back, also under keys that it had before.
 
 -- The template of the query over after-images: a version is what an event made of the object, until the next event or
@@ -7019,8 +7252,8 @@ BEGIN
             SELECT e.pgh_id, e.action, e.object, e.previous_id, e.next_id, {changes} AS changes,
                    e.previous_id IS NOT NULL AND NOT EXISTS (
                        SELECT FROM pghistory.event_column AS m
-                        WHERE m.event_table = $1
-                          AND m.rewritten_after >= e.previous_id AND m.rewritten_after < e.pgh_id)
+                                   CROSS JOIN jsonb_to_recordset(m.rewrites) AS r(after bigint)
+                        WHERE m.event_table = $1 AND r.after >= e.previous_id AND r.after < e.pgh_id)
                    AND NOT ({may be doubled} AND e.next_id IS NOT NULL AND e.action = 'UPDATE'
                             AND EXISTS (SELECT FROM {rows} AS t WHERE {t is e})
                             AND NOT EXISTS (SELECT FROM {events} AS h
@@ -7290,8 +7523,8 @@ BEGIN
 END
 $function$;
 
--- Do rows refer to others again as they did? Foreign keys that take rows along may have done so once more with rows that
--- were put back already, where a key went from one row to another.
+-- Do rows refer to others again as they did? Foreign keys that take rows along may have done so once more with rows
+-- that were put back already, where a key went from one row to another.
 CREATE FUNCTION pghistory._are_references_back(
     tables regclass[], event_tables regclass[], event_ids bigint[], previous_ids bigint[], next_ids bigint[],
     actions text[], column_counts bigint[], texts jsonb)
@@ -7562,7 +7795,7 @@ END
 $function$;
 
 -- Takes back one step after the other: in each table from its last change to its first, between tables in any order that
--- foreign keys allow, which look first at the tables that refer to others, or from_below at those that others refer to.
+-- foreign keys allow, which look first at tables that refer to others, or from_below at those that others refer to.
 CREATE FUNCTION pghistory._undo_one_by_one(
     subject text, plan record, tables record, texts jsonb[], texts_by_table jsonb, force boolean, from_below boolean,
     search_path text)
@@ -8559,16 +8792,17 @@ GRANT EXECUTE ON FUNCTION
     TO PUBLIC;
 
 -- The private functions that these call, as their caller, and those that generated functions and triggers call, as
--- the owner of the event table. Whoever calls one himself does so with his own rights. Of those that run with the rights of the
--- extension's owner, _attach_context, _read_inline_context and _use_permit look at the caller's own transaction only, and
--- _context_of_event wants to be told what only an event says.
+-- the owner of the event table. Whoever calls one himself does so with his own rights. Of those that run with the
+-- rights of the extension's owner, _attach_context, _read_inline_context and _use_permit look at the caller's own
+-- transaction only, and _context_of_event wants to be told what only an event says.
 
 GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._last_event, pghistory._missing_value,
-    pghistory._is_filled, pghistory._base_type, pghistory._event_type, pghistory._holds, pghistory._primary_key,
-    pghistory._key_followers, pghistory._foreign_keys_to, pghistory._has_row_triggers, pghistory._may_not_fit,
-    pghistory._is_indexable, pghistory._has_index, pghistory._row_level_reason, pghistory._is_unused,
-    pghistory._partition_tree, pghistory._partition_root, pghistory._equality_operator, pghistory._origin
+    pghistory._is_filled, pghistory._is_of_this_transaction, pghistory._base_type, pghistory._event_type,
+    pghistory._holds, pghistory._primary_key, pghistory._key_followers, pghistory._foreign_keys_to,
+    pghistory._has_row_triggers, pghistory._may_not_fit, pghistory._is_indexable, pghistory._has_index,
+    pghistory._row_level_reason, pghistory._partition_tree, pghistory._partition_root,
+    pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- trust.sql
@@ -8640,9 +8874,10 @@ GRANT EXECUTE ON FUNCTION  -- triggers.sql
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
     pghistory._mark_kept, pghistory._keep_dropped, pghistory._set_aside, pghistory._ensure_column,
-    pghistory._retype_column, pghistory._rename_columns, pghistory._current_names, pghistory._is_rewritten,
-    pghistory._follow_columns, pghistory._fill_key, pghistory._follow_foreign_key, pghistory._follow_key,
-    pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
+    pghistory._retype_column, pghistory._rename_columns, pghistory._current_names, pghistory._may_compute,
+    pghistory._computes, pghistory._is_rewritten, pghistory._follow_columns, pghistory._note_rewrites,
+    pghistory._was_constant, pghistory._is_lost, pghistory._fill_key, pghistory._follow_foreign_key,
+    pghistory._follow_key, pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
     pghistory._restore_own_columns, pghistory._follow_event_table, pghistory._follow_registry,
     pghistory._follow_table
     TO PUBLIC;

@@ -1,7 +1,7 @@
 -- The table as it was.
 --
--- A row is looked for under its key. Its events, in the order of pgh_id, are those that came under the key and those that
--- left it: by being deleted, or by an update that gave the row another key. Times are not in that order, since a
+-- A row is looked for under its key. Its events, in the order of pgh_id, are those that came under the key and those
+-- that left it: by being deleted, or by an update that gave the row another key. Times are not in that order, since a
 -- transaction that began earlier may write later; what counts is the last event, in that order, of the transactions
 -- that had happened.
 
@@ -119,7 +119,8 @@ AS $function$
                JOIN pghistory._operations(_history_sources."table") AS o ON o.label = t.label
                CROSS JOIN LATERAL (
                    SELECT string_agg(c.name, ', ' ORDER BY c.number)
-                     FROM pghistory._columns(_history_sources."table") AS c WHERE c.name <> ALL (o.fields)) AS f(missing)
+                     FROM pghistory._columns(_history_sources."table") AS c
+                    WHERE c.name <> ALL (o.fields)) AS f(missing)
          WHERE t."table" = _history_sources."table"
     ), covered AS (
         -- each operation by the tracker that has been there longest
@@ -163,8 +164,8 @@ CREATE OR REPLACE FUNCTION pghistory._check_history_is_kept("table" regclass)
 AS $function$
 DECLARE
     root CONSTANT regclass := pghistory._partition_root("table");
-    advice CONSTANT text := format('From when SELECT pghistory.track(%L, kind => ''history'') is called on, it can be told.',
-                                   pghistory._table_name("table"));
+    advice CONSTANT text := format('From when SELECT pghistory.track(%L, kind => ''history'') is called on, '
+                                   'it can be told.', pghistory._table_name("table"));
     missing text;
 BEGIN
     IF NOT pghistory._is_tracked("table") THEN
@@ -233,7 +234,8 @@ DECLARE
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _refuse_to_guess.event_table;
     EXECUTE format('SELECT %s, e.pgh_created_at FROM %s AS e WHERE e.pgh_id = $1',
-                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
+                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key,
+                                       'e'),
                    pghistory._table_name(event_table))
        INTO obj, began USING event_id;
     RAISE EXCEPTION 'what row % of table % was like before % is not known', obj,
@@ -258,7 +260,8 @@ DECLARE
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _refuse_vanished.event_table;
     EXECUTE format('SELECT %s FROM %s AS e WHERE e.pgh_id = $1',
-                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
+                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key,
+                                       'e'),
                    pghistory._table_name(event_table))
        INTO obj USING event_id;
     RAISE EXCEPTION 'when row % of table % went is not known', obj, pghistory._table_name(registered."table")
@@ -283,7 +286,8 @@ DECLARE
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _refuse_to_choose.event_table;
     EXECUTE format('SELECT %s FROM %s AS e WHERE e.pgh_id = $1',
-                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
+                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key,
+                                       'e'),
                    pghistory._table_name(event_table))
        INTO obj USING event_id;
     RAISE EXCEPTION 'which of two rows stayed that were row % of table % is not known', obj,
@@ -312,8 +316,8 @@ BEGIN
 END
 $function$;
 
--- The columns of a table as they were, as SQL expressions over an event e that holds the row, or over the row t of today.
--- Without a time: as the event has them.
+-- The columns of a table as they were, as SQL expressions over an event e that holds the row, or over the row t of
+-- today. Without a time: as the event has them.
 CREATE OR REPLACE FUNCTION pghistory._past_columns(
     "table" regclass, event_table regclass, at timestamp with time zone, from_event boolean, later_event text)
  RETURNS text
@@ -322,51 +326,72 @@ CREATE OR REPLACE FUNCTION pghistory._past_columns(
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    registered record;
+    relation CONSTANT text := pghistory._table_name("table");
+    obj_key CONSTANT name[] := (SELECT e.obj_key FROM pghistory.event_table AS e
+                                 WHERE e.event_table = _past_columns.event_table);
+    -- the row of today that is about the same object
+    today CONSTANT text := format('FROM %s AS t WHERE %s', relation,
+                                  pghistory._same_object_text(
+                                      event_table, obj_key, pghistory._qualified('t', obj_key),
+                                      pghistory._qualified('e', pghistory._object_columns(obj_key))));
+    is_past CONSTANT text := CASE WHEN at IS NOT NULL THEN pghistory._happened_text(event_table, 'e', at) END;
     this record;
+    rewritten record;
+    nothing text;
+    refusal text;
     value text;
-    present text;
     expressions text[] := '{}';
 BEGIN
-    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _past_columns.event_table;
     FOR this IN
-        SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type_text, m.*
+        SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type_text,
+               h.atttypid <> a.atttypid AS is_other_type, m.*
           FROM pg_attribute AS a
                LEFT JOIN pghistory.event_column AS m
                       ON m.event_table = _past_columns.event_table AND m.table_column_number = a.attnum
+               LEFT JOIN pg_attribute AS h ON h.attrelid = m.event_table AND h.attname = m.column_name
          WHERE a.attrelid = "table" AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'
          ORDER BY a.attnum
     LOOP
-        value := format('e.%I::%s', this.column_name, this.type_text);
+        -- a null of the column's type, also where that is a domain that refuses it
+        nothing := format('(NULL::%s).%I', relation, this.attname);
+        -- (a CASE of a domain's values alone is of that domain)
+        refusal := format('CASE WHEN pghistory._refuse_to_guess_value(%s::oid, %L, %L) THEN %s ELSE %4$s END',
+                          "table"::oid, this.attname, at, nothing);
+        -- The last time that its values changed without an event, of those that had happened; the first of the others.
+        SELECT max(r.after) FILTER (WHERE r.had_happened) AS until,
+               min(r.after) FILTER (WHERE NOT r.had_happened) AS since
+          INTO rewritten
+          FROM (SELECT r.after, pghistory._had_happened(_past_columns.event_table, r.after, r.xid, r.at,
+                                                        _past_columns.at) AS had_happened
+                  FROM jsonb_to_recordset(this.rewrites) AS r(after bigint, xid xid8, at timestamp with time zone)
+                 WHERE _past_columns.at IS NOT NULL) AS r;
+        value := format(CASE WHEN this.is_other_type THEN 'CASE WHEN e.%1$I IS NOT NULL THEN e.%1$I::%2$s ELSE %3$s END'
+                             ELSE 'e.%1$I' END, this.column_name, this.type_text, nothing);
+        IF this.added_after IS NOT NULL THEN
+            value := format('CASE WHEN e.pgh_id <= %s THEN %s ELSE %s END', this.added_after,
+                            CASE WHEN at IS NOT NULL AND this.missing_value IS NOT NULL
+                                 THEN format('%L::%s', this.missing_value, this.type_text) ELSE nothing END, value);
+        END IF;
         IF at IS NOT NULL AND this.added_after IS NOT NULL
            AND NOT pghistory._had_happened(event_table, this.added_after, this.added_xid, this.added_at, at)
         THEN
-            value := format('NULL::%s', this.type_text);
+            value := nothing;
         ELSIF NOT from_event THEN
-            value := format('t.%I', this.attname);
-        ELSE
-            IF at IS NOT NULL AND this.missing_value IS NOT NULL THEN
-                value := format('CASE WHEN e.pgh_id <= %s THEN %L::%s ELSE %s END',
-                                this.added_after, this.missing_value, this.type_text, value);
-            END IF;
-            IF at IS NOT NULL AND this.rewritten_after IS NOT NULL
-               AND pghistory._had_happened(event_table, this.rewritten_after, this.rewritten_xid, this.rewritten_at, at)
-            THEN
+            value := CASE WHEN rewritten.since IS NULL THEN format('t.%I', this.attname) ELSE refusal END;
+        ELSIF at IS NULL AND this.unreadable_until IS NOT NULL THEN
+            value := format('CASE WHEN e.pgh_id > %s THEN %s ELSE %s END', this.unreadable_until, value, refusal);
+        ELSIF COALESCE(rewritten.until, rewritten.since, this.unreadable_until) IS NOT NULL THEN
+            value := concat(
+                format('CASE WHEN e.pgh_id > %s', GREATEST(rewritten.until, this.unreadable_until, 0)),
+                -- what an event found that had not happened is of its own time
+                CASE WHEN rewritten.since IS NOT NULL
+                     THEN format(' AND (%s OR e.pgh_id <= %s)', is_past, rewritten.since) END,
+                format(' THEN %s ', value),
                 -- the row of today has it, if nothing happened to it since
-                present := format('FROM %s AS t WHERE %s', pghistory._table_name("table"),
-                                  pghistory._same_object_text(
-                                      event_table, registered.obj_key,
-                                      pghistory._qualified('t', registered.obj_key),
-                                      pghistory._qualified('e', pghistory._object_columns(registered.obj_key))));
-                value := format('CASE WHEN e.pgh_id > %1$s THEN %2$s WHEN NOT (%3$s) AND EXISTS (SELECT %4$s) '
-                                'THEN (SELECT t.%5$I %4$s) WHEN pghistory._refuse_to_guess_value(%6$s::oid, %5$L, %7$L) '
-                                'THEN NULL END',
-                                this.rewritten_after, value, later_event, present, this.attname, "table"::oid, at);
-            ELSIF this.unreadable_until IS NOT NULL THEN
-                value := format('CASE WHEN e.pgh_id > %s THEN %s WHEN pghistory._refuse_to_guess_value(%s::oid, %L, %L) '
-                                'THEN NULL END',
-                                this.unreadable_until, value, "table"::oid, this.attname, at);
-            END IF;
+                CASE WHEN rewritten.since IS NULL
+                     THEN format('WHEN %s AND NOT (%s) AND EXISTS (SELECT %s) THEN (SELECT t.%I %s) ',
+                                 is_past, later_event, today, this.attname, today) END,
+                'ELSE ', refusal, ' END');
         END IF;
         expressions := expressions || format('%s AS %I', value, this.attname);
     END LOOP;
@@ -459,8 +484,8 @@ CREATE OR REPLACE FUNCTION pghistory._snapshot_text(source record, alias text)
 AS $function$
 BEGIN
     RETURN CASE source.image WHEN 'after' THEN
-               format('(%1$s.pgh_id > %2$s AND %1$s.pgh_operation = ''S'' AND %1$s.pgh_label = ANY (%3$L::text[]))', alias,
-                      source.since_event, ARRAY(SELECT DISTINCT value FROM jsonb_each_text(source.labels)))
+               format('(%1$s.pgh_id > %2$s AND %1$s.pgh_operation = ''S'' AND %1$s.pgh_label = ANY (%3$L::text[]))',
+                      alias, source.since_event, ARRAY(SELECT DISTINCT value FROM jsonb_each_text(source.labels)))
            ELSE 'false' END;
 END
 $function$;
@@ -536,7 +561,8 @@ BEGIN
         'may vanish', NOT source.is_complete OR relation_kind <> 'r',
         'past columns', pghistory._past_columns(
             "table", event_table, at, true,
-            format('EXISTS (SELECT FROM %s AS l WHERE %s AND l.pgh_id > e.pgh_id)', pghistory._table_name(event_table),
+            format('EXISTS (SELECT FROM %s AS l WHERE %s AND %s AND l.pgh_id > e.pgh_id)',
+                   pghistory._table_name(event_table), pghistory._recorded_text(source, 'l'),
                    pghistory._same_object_text(event_table, key, pghistory._qualified('l', held),
                                                pghistory._qualified('e', held)))),
         'present columns', pghistory._past_columns("table", event_table, at, false, NULL));
@@ -585,8 +611,8 @@ $function$;
 
 -- The template of the common table expressions that know, of each key, the last event that had happened and the next.
 -- With after-images the next one only matters where none had. `moved` has what left keys (after-images) or came to
--- them (before-images) by updates that gave rows another key. The keys to look at are those of one object; or of all, one
--- after the other by the index, where such a walk pays; or else all events are read once.
+-- them (before-images) by updates that gave rows another key. The keys to look at are those of one object; or of all,
+-- one after the other by the index, where such a walk pays; or else all events are read once.
 CREATE OR REPLACE FUNCTION pghistory._known_keys_template(image text, look_at text, has_moves boolean)
  RETURNS text
  LANGUAGE sql
@@ -605,7 +631,8 @@ known AS MATERIALIZED (
     SELECT {k.key}, l.last_id, m.last_moved, COALESCE(l.last_operation IN ('D', 'T'), false) AS last_went,
            CASE WHEN {next matters} THEN
                (SELECT e.pgh_id FROM {events} AS e
-                 WHERE {e is k} AND ({recorded} OR {snapshot}) AND e.pgh_id > COALESCE(GREATEST(l.last_id, m.last_moved), 0)
+                 WHERE {e is k} AND ({recorded} OR {snapshot})
+                   AND e.pgh_id > COALESCE(GREATEST(l.last_id, m.last_moved), 0)
                  ORDER BY e.pgh_id LIMIT 1) END AS next_id,
            CASE WHEN m.first_moved IS NOT NULL THEN
                (SELECT min(n.pgh_id) FROM moved AS n
@@ -650,8 +677,8 @@ happened AS MATERIALIZED ($sql$,
 )$sql$) END)
 $function$;
 
--- The template of how many rows had a key after an event: as many as have it today, less those that came since, and those
--- that went. One or none; the order of events within a transaction does not matter to it.
+-- The template of how many rows had a key after an event: as many as have it today, less those that came since, and
+-- those that went. One or none; the order of events within a transaction does not matter to it.
 CREATE OR REPLACE FUNCTION pghistory._rows_after_template(event_id text)
  RETURNS text
  LANGUAGE sql
@@ -708,8 +735,8 @@ SELECT {past columns}
        ELSE true END$sql$)
 $function$;
 
--- The template of the rows that one transaction put in the place of others, when its events have the newcomer before the one
--- that left. If nothing happened since, it is the row of today.
+-- The template of the rows that one transaction put in the place of others, when its events have the newcomer before
+-- the one that left. If nothing happened since, it is the row of today.
 CREATE OR REPLACE FUNCTION pghistory._replaced_rows_template()
  RETURNS text
  LANGUAGE sql
@@ -764,12 +791,12 @@ SELECT {present columns}
                                AND (k.last_went OR COALESCE(k.last_moved > k.last_id, k.last_id IS NULL))
                                AND NOT EXISTS (SELECT FROM {events} AS e WHERE {e is k} AND {recorded}
                                                   AND e.pgh_id > GREATEST(k.last_id, k.last_moved))
-                               AND NOT EXISTS (SELECT FROM moved AS m WHERE {m is k}
-                                                  AND m.pgh_id > GREATEST(k.last_id, k.last_moved))))$sql$)
+                               AND NOT EXISTS (SELECT FROM moved AS m
+                                                WHERE {m is k} AND m.pgh_id > GREATEST(k.last_id, k.last_moved))))$sql$)
 $function$;
 
--- The template of the query over after-images, with its common table expressions, where every row has an event and none ever
--- changed its key: a row is what its last event made of it. Only those that went are looked at again.
+-- The template of the query over after-images, with its common table expressions, where every row has an event and none
+-- ever changed its key: a row is what its last event made of it. Only those that went are looked at again.
 CREATE OR REPLACE FUNCTION pghistory._complete_images_template(look_at text)
  RETURNS text
  LANGUAGE sql
@@ -830,7 +857,8 @@ SELECT {past columns}
                    OR e.pgh_xid = g.pgh_xid AND e.pgh_id > g.pgh_id AND e.pgh_operation <> 'I')
             ORDER BY e.pgh_id LIMIT 1) AS e
  WHERE (g.pgh_operation = 'I' OR g.pgh_id = k.next_moved)
-   AND CASE WHEN $sql$, pghistory._rows_after_template('COALESCE(GREATEST(k.last_id, k.last_moved), 0)'), $sql$ <> 1 THEN false
+   AND CASE WHEN $sql$, pghistory._rows_after_template('COALESCE(GREATEST(k.last_id, k.last_moved), 0)'), $sql$ <> 1
+            THEN false
             -- if the one that left looks like the newcomer, it may be the same one, come and gone again
             WHEN e.pgh_id > g.pgh_id AND g.pgh_operation = 'I' AND {e is like g}
             THEN pghistory._refuse_to_choose({event table}, e.pgh_id)
@@ -906,13 +934,21 @@ CREATE OR REPLACE FUNCTION pghistory.as_of(rowtype anyelement, at timestamp with
  SET "DateStyle" TO 'ISO'
  SET jit TO off
 AS $function$
+DECLARE
+    said text;
+    detail text;
+    hint text;
 BEGIN
     PERFORM pghistory._check_not_null('at', at IS NULL);
     RETURN QUERY EXECUTE pghistory._as_of_query(pghistory._table_of_type(pg_typeof(rowtype)), at, obj);
+EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    -- without the text of the query, in which nobody would find it
+    GET STACKED DIAGNOSTICS said = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+    RAISE EXCEPTION USING MESSAGE = said, DETAIL = detail, HINT = hint, ERRCODE = 'object_not_in_prerequisite_state';
 END
 $function$;
 COMMENT ON FUNCTION pghistory.as_of(anyelement, timestamp with time zone, text) IS
-    'The rows of a table as they were at a time, or the one with this key (as text, or a JSON object for a key of several '
-    'columns): SELECT * FROM pghistory.as_of(NULL::users, ''2026-01-01''). With all transactions that had committed by '
-    'then, if the server keeps commit timestamps, otherwise with all that had begun. If what is kept cannot answer, it '
-    'says so.';
+    'The rows of a table as they were at a time, or the one with this key (as text, or a JSON object for a key of '
+    'several columns): SELECT * FROM pghistory.as_of(NULL::users, ''2026-01-01''). With all transactions that had '
+    'committed by then, if the server keeps commit timestamps, otherwise with all that had begun. If what is kept '
+    'cannot answer, it says so.';

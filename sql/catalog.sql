@@ -97,6 +97,18 @@ AS $function$
      WHERE a.attrelid = "table" AND a.attnum = number
 $function$;
 
+-- Was the column made by this transaction? If an earlier one did, rows may have been written since.
+CREATE OR REPLACE FUNCTION pghistory._is_of_this_transaction("table" regclass, number smallint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (SELECT age(a.xmin) <= 0 FROM pg_attribute AS a WHERE a.attrelid = "table" AND a.attnum = number);
+END
+$function$;
+
 -- What a domain is made of, and whether it refuses null; any other type is made of itself.
 CREATE OR REPLACE FUNCTION pghistory._base_type(
     INOUT type_id oid, INOUT type_modifier integer, OUT refuses_null boolean)

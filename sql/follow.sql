@@ -185,9 +185,34 @@ AS $function$
                 ORDER BY k.place) END
 $function$;
 
--- Have rows other values in a column than their last events say? Then the DDL statement that gave it another type or
--- added it computed them.
-CREATE OR REPLACE FUNCTION pghistory._is_rewritten("table" regclass, event_table regclass, field name)
+-- May the DDL statement that is being followed have computed a column's values? Not if it is but an ALTER TABLE without
+-- the word for it.
+CREATE OR REPLACE FUNCTION pghistory._may_compute(query text)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(query !~* '^[[:space:]]*ALTER[[:space:]]+TABLE[[:>:]]' OR query ~* '[[:<:]]USING[[:>:]]'
+                    OR query ~ ';[[:space:]]*[^[:space:]]', true)
+$function$;
+
+-- Does it say that it computes those of one of these columns? That leaves no trace in the catalogs if the type stays.
+CREATE OR REPLACE FUNCTION pghistory._computes(query text, columns name[])
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(query ~* '[[:<:]]TYPE[[:>:]].*[[:<:]]USING[[:>:]]', false)
+       AND EXISTS (SELECT FROM unnest(columns) AS c(name) WHERE strpos(lower(query), lower(c.name)) > 0)
+$function$;
+
+-- Have rows other values in a column than what is expected, an SQL expression over their last event e? Then DDL
+-- computed them, or what was written before it was followed is not known. Of rows without events nothing is known;
+-- where it matters, the others have to speak for them.
+CREATE OR REPLACE FUNCTION pghistory._is_rewritten(
+    "table" regclass, event_table regclass, field name, expected text, unseen_matter boolean)
  RETURNS boolean
  LANGUAGE plpgsql
  STABLE
@@ -196,29 +221,36 @@ AS $function$
 DECLARE
     key CONSTANT name[] := (SELECT e.obj_key FROM pghistory.event_table AS e
                              WHERE e.event_table = _is_rewritten.event_table);
-    is_rewritten boolean;
+    found record;
 BEGIN
-    IF NOT pghistory._may_rewrite("table") OR NOT pghistory._may_rewrite(event_table) THEN
+    IF key = '{}' THEN
+        RETURN false;  -- its events tell nothing about rows
+    ELSIF NOT pghistory._may_rewrite("table") OR NOT pghistory._may_rewrite(event_table) THEN
         RETURN true;  -- it cannot be looked at
     END IF;
     EXECUTE format(
-        'SELECT EXISTS (SELECT FROM %s AS t CROSS JOIN LATERAL ('
-        'SELECT e.%I AS value FROM %s AS e WHERE %s AND e.pgh_operation IN (''I'', ''U'', ''S'') '
-        'ORDER BY e.pgh_id DESC LIMIT 1) AS e WHERE ROW(e.value)::record *<> ROW(t.%I)::record)',
-        pghistory._table_name("table"), field, pghistory._table_name(event_table),
+        'SELECT bool_or(is_seen AND is_other) AS differs, bool_or(NOT is_seen) AS has_unseen, '
+        'bool_or(is_seen AND NOT is_other AND is_value) AS is_confirmed FROM ('
+        'SELECT e.pgh_id IS NOT NULL AS is_seen, ROW(%1$s)::record *<> ROW(t.%2$I)::record AS is_other, '
+        't.%2$I IS NOT NULL AS is_value FROM %3$s AS t LEFT JOIN LATERAL ('
+        'SELECT e.* FROM (SELECT e.* FROM %4$s AS e WHERE %5$s ORDER BY e.pgh_id DESC LIMIT 1) AS e '
+        'WHERE e.pgh_operation IN (''I'', ''U'', ''S'')) AS e ON true) AS looked_at',
+        expected, field,
+        CASE WHEN (SELECT relkind FROM pg_class WHERE oid = "table") = 'p' THEN '' ELSE 'ONLY ' END
+        || pghistory._table_name("table"),
+        pghistory._table_name(event_table),
         pghistory._same_object_text(event_table, key, pghistory._qualified('e', pghistory._object_columns(key)),
-                                    pghistory._qualified('t', key)),
-        field)
-       INTO is_rewritten;
-    RETURN is_rewritten;
+                                    pghistory._qualified('t', key)))
+       INTO found;
+    RETURN COALESCE(found.differs OR unseen_matter AND found.has_unseen AND NOT found.is_confirmed, false);
 EXCEPTION WHEN OTHERS THEN
     RETURN true;
 END
 $function$;
 
--- The columns that events hold follow those of the table.
+-- The columns that events hold follow those of the table. Returns those whose values may not be what the events say.
 CREATE OR REPLACE FUNCTION pghistory._follow_columns("table" regclass, event_table regclass, same_origin boolean)
- RETURNS void
+ RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
@@ -226,10 +258,9 @@ DECLARE
     mapped jsonb;
     this record;
     is_readable boolean;
-    rewrites jsonb := '[]';
+    missing_value text;
+    doubtful jsonb := '[]';
     last_event CONSTANT bigint := COALESCE(pghistory._last_event(event_table), 0);
-    has_key CONSTANT boolean := (SELECT e.obj_key <> '{}' FROM pghistory.event_table AS e
-                                  WHERE e.event_table = _follow_columns.event_table);
 BEGIN
     -- Renamed and dropped ones. A dropped column stays in the event table, and is nobody's.
     SELECT COALESCE(jsonb_agg(jsonb_build_object(
@@ -267,11 +298,21 @@ BEGIN
         is_readable := pghistory._retype_column(
             event_table, this.column_name, this.type_id, this.type_modifier, this.collation_id);
         PERFORM pghistory._copy_storage(event_table, this.column_name, "table", this.name);
-        rewrites := rewrites || jsonb_build_object(
-            'table_column_number', this.number, 'last_event', last_event, 'is_unreadable', NOT is_readable,
-            'is_rewritten', NOT is_readable
-                            OR has_key AND pghistory._is_rewritten("table", event_table, this.name));
+        IF NOT is_readable OR pghistory._may_compute(current_query()) THEN
+            doubtful := doubtful || jsonb_build_object(
+                'name', this.name, 'table_column_number', this.number, 'last_event', last_event,
+                'is_unreadable', NOT is_readable, 'expected', format('e.%I', this.column_name), 'is_new', false);
+        END IF;
     END LOOP;
+
+    doubtful := doubtful || COALESCE((
+        SELECT jsonb_agg(jsonb_build_object(
+                   'name', c.name, 'table_column_number', c.number, 'last_event', last_event,
+                   'is_unreadable', false, 'expected', format('e.%I', m.column_name), 'is_new', false))
+          FROM jsonb_to_recordset(mapped) AS m(column_name name, table_column_number smallint)
+               JOIN pghistory._columns("table") AS c ON c.number = m.table_column_number
+         WHERE pghistory._computes(current_query(), ARRAY[c.name])
+           AND NOT doubtful @> jsonb_build_array(jsonb_build_object('table_column_number', c.number))), '[]');
 
     -- Added ones, where a tracker wants every column, and those that are missing.
     FOR this IN
@@ -294,27 +335,141 @@ BEGIN
         PERFORM pghistory._ensure_column(event_table, this.name,
                                          this.type_id, this.type_modifier, this.collation_id);
         PERFORM pghistory._copy_storage(event_table, this.name, "table", this.name);
+        missing_value := pghistory._missing_value("table", this.number);
         mapped := mapped || jsonb_build_object(
             'column_name', this.name, 'table_column_name', this.name, 'table_column_number', this.number,
-            'added_after', last_event,
-            'missing_value', pghistory._missing_value("table", this.number));
-        IF has_key AND pghistory._is_filled("table", this.number) THEN
-            rewrites := rewrites || jsonb_build_object(
-                'table_column_number', this.number, 'last_event', last_event, 'is_unreadable', false,
-                'is_rewritten', pghistory._is_rewritten("table", event_table, this.name));
+            'added_after', last_event, 'missing_value', missing_value);
+        IF pghistory._is_filled("table", this.number)
+           OR NOT pghistory._is_of_this_transaction("table", this.number)
+        THEN
+            doubtful := doubtful || jsonb_build_object(
+                'name', this.name, 'table_column_number', this.number, 'last_event', last_event,
+                'is_unreadable', false, 'is_new', true,
+                'expected', format('%L::%s', missing_value, format_type(this.type_id, this.type_modifier)));
         END IF;
     END LOOP;
 
     INSERT INTO pghistory._request VALUES ('save columns', "table", event_table, mapped);
-    IF rewrites <> '[]' THEN
-        INSERT INTO pghistory._request VALUES ('note rewrite', "table", event_table, rewrites);
+    RETURN doubtful;
+END
+$function$;
+
+-- Notes what DDL did to values without an event.
+CREATE OR REPLACE FUNCTION pghistory._note_rewrites("table" regclass, event_table regclass, doubtful jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    found CONSTANT jsonb := (
+        SELECT jsonb_agg(d || jsonb_build_object('is_rewritten', (d -> 'is_unreadable')::boolean
+                   OR pghistory._is_rewritten("table", _note_rewrites.event_table, d ->> 'name', d ->> 'expected',
+                                              NOT (d -> 'is_new')::boolean)))
+          FROM jsonb_array_elements(doubtful) AS d);
+BEGIN
+    IF found @? '$[*] ? (@.is_rewritten == true)' THEN
+        INSERT INTO pghistory._request VALUES ('note rewrite', "table", event_table, found);
     END IF;
 END
 $function$;
 
--- Events of another key: they know it if they hold its columns.
+-- Have events that named their objects by one key told all that happened to another one? If it never changed. Then they
+-- can name them by that.
+CREATE OR REPLACE FUNCTION pghistory._was_constant(
+    "table" regclass, event_table regclass, obj_key name[], fields name[])
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    held CONSTANT name[] := pghistory._object_columns(obj_key);
+    others CONSTANT name[] := pghistory._other_key_columns(obj_key);
+    columns CONSTANT name[] := ARRAY(
+        SELECT m.column_name
+          FROM unnest(fields) WITH ORDINALITY AS k(field, position)
+               JOIN pghistory.event_column AS m
+                 ON m.event_table = _was_constant.event_table AND m.table_column_name = k.field
+         ORDER BY k.position);
+    was_constant boolean;
+BEGIN
+    IF obj_key = '{}' OR held <@ ARRAY(SELECT attname FROM pg_attribute WHERE attrelid = event_table) IS NOT TRUE
+       OR cardinality(columns) < cardinality(fields)
+       OR NOT pghistory._may_rewrite("table") OR NOT pghistory._may_rewrite(event_table)
+       OR EXISTS (SELECT FROM unnest(obj_key) AS k(field)
+                   WHERE k.field NOT IN (SELECT c.name FROM pghistory._columns("table") AS c))
+    THEN
+        RETURN false;
+    END IF;
+    EXECUTE (
+        SELECT format(
+                   'SELECT NOT EXISTS (SELECT FROM (SELECT e.*, lag(e.pgh_id) OVER w AS pgh_previous, %1$s '
+                   'FROM %2$s AS e WINDOW w AS (PARTITION BY %3$s ORDER BY e.pgh_id)) AS e '
+                   'WHERE %4$s OR e.pgh_previous IS NOT NULL AND ROW(%5$s)::record *<> ROW(%6$s)::record%7$s) '
+                   'AND NOT EXISTS (SELECT FROM %8$s AS t CROSS JOIN LATERAL ('
+                   'SELECT e.* FROM %2$s AS e WHERE %9$s ORDER BY e.pgh_id DESC LIMIT 1) AS e '
+                   'WHERE ROW(%5$s)::record *<> ROW(%10$s)::record)',
+                   string_agg(format('lag(e.%I) OVER w AS pgh_row_%s', c.name, c.position), ', ' ORDER BY c.position),
+                   pghistory._table_name(event_table),
+                   array_to_string(pghistory._qualified('e', held), ', '),
+                   string_agg(format('e.%I IS NULL', c.name), ' OR ' ORDER BY c.position),
+                   string_agg(format('e.%I', c.name), ', ' ORDER BY c.position),
+                   string_agg(format('e.pgh_row_%s', c.position), ', ' ORDER BY c.position),
+                   (SELECT format(' OR e.%I IS NOT NULL', a.attname) FROM pg_attribute AS a
+                     WHERE a.attrelid = event_table AND a.attname = others[1] AND NOT a.attisdropped),
+                   pghistory._table_name("table"),
+                   pghistory._same_object_text(event_table, obj_key, pghistory._qualified('e', held),
+                                               pghistory._qualified('t', obj_key)),
+                   array_to_string(pghistory._qualified('t', fields), ', '))
+          FROM unnest(columns) WITH ORDINALITY AS c(name, position))
+       INTO was_constant;
+    RETURN was_constant;
+EXCEPTION WHEN OTHERS THEN
+    RETURN false;
+END
+$function$;
+
+-- Has a key been computed anew? Then there are no rows of keys that have been left by nobody.
+CREATE OR REPLACE FUNCTION pghistory._is_lost("table" regclass, event_table regclass, obj_key name[])
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    held CONSTANT name[] := pghistory._object_columns(obj_key);
+    others CONSTANT name[] := pghistory._other_key_columns(obj_key);
+    is_lost boolean;
+BEGIN
+    IF NOT pghistory._may_rewrite("table") OR NOT pghistory._may_rewrite(event_table) THEN
+        RETURN true;
+    END IF;
+    EXECUTE format(
+        'SELECT EXISTS (SELECT FROM %1$s AS e '
+        'WHERE NOT EXISTS (SELECT FROM %2$s AS t WHERE %3$s) '
+        'AND NOT EXISTS (SELECT FROM %1$s AS l WHERE %4$s AND (l.pgh_operation IN (''D'', ''T'')%5$s))) '
+        'OR NOT EXISTS (SELECT FROM %1$s AS e WHERE e.pgh_operation IN (''I'', ''U'', ''S'', ''B'')) '
+        'AND EXISTS (SELECT FROM %2$s)',
+        pghistory._table_name(event_table), pghistory._table_name("table"),
+        pghistory._same_object_text(event_table, obj_key, pghistory._qualified('t', obj_key),
+                                    pghistory._qualified('e', held)),
+        pghistory._same_object_text(event_table, obj_key, pghistory._qualified('l', held),
+                                    pghistory._qualified('e', held)),
+        (SELECT format(' OR l.%I IS NOT NULL) OR l.%I IS NOT NULL AND (%s', a.attname, a.attname,
+                       pghistory._same_object_text(event_table, obj_key, pghistory._qualified('l', others),
+                                                   pghistory._qualified('e', held)))
+           FROM pg_attribute AS a
+          WHERE a.attrelid = event_table AND a.attname = others[1] AND NOT a.attisdropped))
+       INTO is_lost;
+    RETURN is_lost;
+EXCEPTION WHEN OTHERS THEN
+    RETURN true;
+END
+$function$;
+
+-- Events of another key: they know it if they hold its columns. Says whether they do.
 CREATE OR REPLACE FUNCTION pghistory._fill_key("table" regclass, event_table regclass, obj_key name[])
- RETURNS void
+ RETURNS boolean
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
@@ -326,7 +481,7 @@ BEGIN
                    WHERE NOT EXISTS (SELECT FROM pghistory.event_column AS m
                                       WHERE m.event_table = _fill_key.event_table AND m.table_column_name = k.field))
     THEN
-        RETURN;
+        RETURN false;
     END IF;
     FOR this IN
         SELECT k.held, m.column_name, format_type(a.atttypid, a.atttypmod) AS type_text
@@ -338,6 +493,7 @@ BEGIN
         EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %I', pghistory._table_name(event_table),
                        this.held, this.type_text, this.column_name);
     END LOOP;
+    RETURN true;
 END
 $function$;
 
@@ -374,6 +530,7 @@ DECLARE
     wanted name[];
     this record;
     fresh boolean := false;
+    is_lost boolean := false;
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_key.event_table;
     present := pghistory._current_names("table", registered.obj_key, registered.obj_key_numbers, same_origin);
@@ -399,11 +556,15 @@ BEGIN
              WHERE (starts_with(c.name, 'pgh_obj_') OR starts_with(c.name, 'pgh_other_'))
                AND NOT pghistory._holds(event_table, c.name, c.type_id, c.type_modifier, c.collation_id)
         LOOP
-            PERFORM pghistory._retype_column(
-                event_table, this.name, this.type_id, this.type_modifier, this.collation_id);
+            is_lost := NOT pghistory._retype_column(
+                               event_table, this.name, this.type_id, this.type_modifier, this.collation_id)
+                       OR is_lost OR pghistory._may_compute(current_query());
         END LOOP;
+        is_lost := (is_lost OR pghistory._computes(current_query(), wanted))
+                   AND pghistory._is_lost("table", event_table, wanted);
     ELSE
         -- Another key: the columns of the old one step aside.
+        is_lost := NOT pghistory._was_constant("table", event_table, present, wanted);
         FOR this IN
             SELECT k.field FROM unnest(pghistory._object_columns(registered.obj_key)
                                        || pghistory._other_key_columns(registered.obj_key)) AS k(field)
@@ -428,7 +589,7 @@ BEGIN
         PERFORM pghistory._create_event_indexes(event_table, "table", wanted, 'none');
     END IF;
     IF fresh THEN
-        PERFORM pghistory._fill_key("table", event_table, wanted);
+        is_lost := NOT pghistory._fill_key("table", event_table, wanted) OR is_lost;
     END IF;
 
     INSERT INTO pghistory._request
@@ -438,6 +599,10 @@ BEGIN
         'obj_key_numbers', ARRAY(SELECT c.number FROM unnest(wanted) WITH ORDINALITY AS k(field, place)
                                         JOIN pghistory._columns("table") AS c ON c.name = k.field
                                   ORDER BY k.place)));
+    -- What events say of another key is not about these rows: the history begins anew.
+    IF is_lost AND wanted <> '{}' THEN
+        INSERT INTO pghistory._request VALUES ('restart trackers', "table", event_table);
+    END IF;
     IF fresh THEN
         PERFORM pghistory._follow_foreign_key("table", event_table);
     END IF;
@@ -565,13 +730,15 @@ AS $function$
 DECLARE
     registered record;
     same_origin boolean;
+    doubtful jsonb;
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_event_table.event_table;
     same_origin := registered.origin = pghistory._origin("table");
     PERFORM pghistory._restore_own_columns("table", event_table, registered.context);
     PERFORM pghistory._follow_trackers("table", event_table, same_origin);
-    PERFORM pghistory._follow_columns("table", event_table, same_origin);
+    doubtful := pghistory._follow_columns("table", event_table, same_origin);
     PERFORM pghistory._follow_key("table", event_table, same_origin);
+    PERFORM pghistory._note_rewrites("table", event_table, doubtful);
     PERFORM pghistory._set_append_only(event_table, registered.append_only);
 END
 $function$;

@@ -20,16 +20,17 @@ GRANT EXECUTE ON FUNCTION
     TO PUBLIC;
 
 -- The private functions that these call, as their caller, and those that generated functions and triggers call, as
--- the owner of the event table. Whoever calls one himself does so with his own rights. Of those that run with the rights of the
--- extension's owner, _attach_context, _read_inline_context and _use_permit look at the caller's own transaction only, and
--- _context_of_event wants to be told what only an event says.
+-- the owner of the event table. Whoever calls one himself does so with his own rights. Of those that run with the
+-- rights of the extension's owner, _attach_context, _read_inline_context and _use_permit look at the caller's own
+-- transaction only, and _context_of_event wants to be told what only an event says.
 
 GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._last_event, pghistory._missing_value,
-    pghistory._is_filled, pghistory._base_type, pghistory._event_type, pghistory._holds, pghistory._primary_key,
-    pghistory._key_followers, pghistory._foreign_keys_to, pghistory._has_row_triggers, pghistory._may_not_fit,
-    pghistory._is_indexable, pghistory._has_index, pghistory._row_level_reason, pghistory._is_unused,
-    pghistory._partition_tree, pghistory._partition_root, pghistory._equality_operator, pghistory._origin
+    pghistory._is_filled, pghistory._is_of_this_transaction, pghistory._base_type, pghistory._event_type,
+    pghistory._holds, pghistory._primary_key, pghistory._key_followers, pghistory._foreign_keys_to,
+    pghistory._has_row_triggers, pghistory._may_not_fit, pghistory._is_indexable, pghistory._has_index,
+    pghistory._row_level_reason, pghistory._partition_tree, pghistory._partition_root,
+    pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- trust.sql
@@ -101,9 +102,10 @@ GRANT EXECUTE ON FUNCTION  -- triggers.sql
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
     pghistory._mark_kept, pghistory._keep_dropped, pghistory._set_aside, pghistory._ensure_column,
-    pghistory._retype_column, pghistory._rename_columns, pghistory._current_names, pghistory._is_rewritten,
-    pghistory._follow_columns, pghistory._fill_key, pghistory._follow_foreign_key, pghistory._follow_key,
-    pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
+    pghistory._retype_column, pghistory._rename_columns, pghistory._current_names, pghistory._may_compute,
+    pghistory._computes, pghistory._is_rewritten, pghistory._follow_columns, pghistory._note_rewrites,
+    pghistory._was_constant, pghistory._is_lost, pghistory._fill_key, pghistory._follow_foreign_key,
+    pghistory._follow_key, pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
     pghistory._restore_own_columns, pghistory._follow_event_table, pghistory._follow_registry,
     pghistory._follow_table
     TO PUBLIC;

@@ -20,7 +20,8 @@ DECLARE
 BEGIN
     is_well_formed := COALESCE(
         CASE
-        WHEN action IN ('save event table', 'save columns', 'note rewrite', 'save tracker', 'save function') THEN
+        WHEN action IN ('save event table', 'save columns', 'note rewrite', 'save tracker', 'restart trackers',
+                        'save function') THEN
             event_table <> "table"
             AND NOT pghistory._is_event_table("table") AND NOT pghistory._is_tracked(event_table)
             AND (SELECT c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
@@ -183,6 +184,17 @@ BEGIN
     WHEN 'save event table' THEN
         -- Trackers of a table that is gone, where nothing told us.
         DELETE FROM pghistory.tracker AS t WHERE t.event_table = NEW.event_table AND t."table" <> NEW."table";
+        -- On another server the ids of transactions mean something else.
+        IF (SELECT split_part(e.origin, '/', 1) <> split_part(pghistory._origin(NEW."table"), '/', 1)
+              FROM pghistory.event_table AS e WHERE e.event_table = NEW.event_table)
+        THEN
+            UPDATE pghistory.tracker AS t SET since_xid = '0' WHERE t.event_table = NEW.event_table;
+            UPDATE pghistory.event_column AS c
+               SET added_xid = NULL,
+                   rewrites = (SELECT COALESCE(jsonb_agg(r - 'xid' ORDER BY position), '[]')
+                                 FROM jsonb_array_elements(c.rewrites) WITH ORDINALITY AS r(r, position))
+             WHERE c.event_table = NEW.event_table;
+        END IF;
         INSERT INTO pghistory.event_table AS e
             (event_table, "table", table_schema, table_name, origin, obj_key, obj_key_numbers, obj_key_given,
              obj_fk, context, append_only, foreign_until)
@@ -216,7 +228,7 @@ BEGIN
         )
         INSERT INTO pghistory.event_column
             (event_table, column_name, table_column_name, table_column_number, added_after, added_at, added_xid,
-             missing_value, rewritten_after, rewritten_at, rewritten_xid, unreadable_until)
+             missing_value, rewrites, unreadable_until)
         SELECT NEW.event_table, d.column_name, d.table_column_name, d.table_column_number,
                COALESCE(c.added_after, d.added_after),
                CASE WHEN c.added_after IS NOT NULL THEN c.added_at
@@ -224,7 +236,7 @@ BEGIN
                CASE WHEN c.added_after IS NOT NULL THEN c.added_xid
                     WHEN d.added_after IS NOT NULL THEN pg_current_xact_id() END,
                COALESCE(c.missing_value, d.missing_value),
-               c.rewritten_after, c.rewritten_at, c.rewritten_xid, c.unreadable_until
+               COALESCE(c.rewrites, '[]'), c.unreadable_until
           FROM jsonb_to_recordset(details)
                    AS d(column_name name, table_column_name name, table_column_number smallint, added_after bigint,
                         missing_value text)
@@ -236,15 +248,20 @@ BEGIN
         ON CONFLICT DO NOTHING;
     WHEN 'note rewrite' THEN
         UPDATE pghistory.event_column AS c
-           SET rewritten_after = CASE WHEN d.is_rewritten THEN d.last_event ELSE c.rewritten_after END,
-               rewritten_at = CASE WHEN d.is_rewritten THEN COALESCE(c.rewritten_at, transaction_timestamp())
-                                   ELSE c.rewritten_at END,
-               rewritten_xid = CASE WHEN d.is_rewritten THEN COALESCE(c.rewritten_xid, pg_current_xact_id())
-                                    ELSE c.rewritten_xid END,
+           SET rewrites = CASE WHEN d.is_rewritten
+                               THEN c.rewrites || jsonb_build_object(
+                                        'after', d.last_event, 'at', transaction_timestamp(),
+                                        'xid', pg_current_xact_id()::text)
+                               ELSE c.rewrites END,
                unreadable_until = CASE WHEN d.is_unreadable THEN d.last_event ELSE c.unreadable_until END
           FROM jsonb_to_recordset(details)
                    AS d(table_column_number smallint, last_event bigint, is_rewritten boolean, is_unreadable boolean)
          WHERE c.event_table = NEW.event_table AND c.table_column_number = d.table_column_number;
+    WHEN 'restart trackers' THEN
+        UPDATE pghistory.tracker AS t
+           SET since = pghistory._tracking_since(NEW."table"), since_xid = pg_current_xact_id(),
+               since_event = COALESCE(pghistory._last_event(NEW.event_table), 0)
+         WHERE t.event_table = NEW.event_table AND t."table" = NEW."table";
     WHEN 'save tracker' THEN
         INSERT INTO pghistory.tracker AS t
             ("table", label, kind, fields, field_numbers, exclude, exclude_numbers, condition,

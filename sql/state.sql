@@ -43,7 +43,9 @@ AS $function$
 BEGIN
     RETURN pghistory._has_state()
        AND EXISTS (SELECT FROM pg_attribute
-                    WHERE attrelid = to_regclass('pghistory.tracker') AND attname = 'since_empty');
+                    WHERE attrelid = to_regclass('pghistory.tracker') AND attname = 'since_empty')
+       AND EXISTS (SELECT FROM pg_attribute
+                    WHERE attrelid = to_regclass('pghistory.event_column') AND attname = 'rewrites');
 END
 $function$;
 
@@ -191,9 +193,7 @@ BEGIN
         PRIMARY KEY (event_table, column_name)
     );
     ALTER TABLE pghistory.event_column
-        ADD COLUMN IF NOT EXISTS rewritten_after bigint,
-        ADD COLUMN IF NOT EXISTS rewritten_at timestamp with time zone,
-        ADD COLUMN IF NOT EXISTS rewritten_xid xid8,
+        ADD COLUMN IF NOT EXISTS rewrites jsonb NOT NULL DEFAULT '[]',
         ADD COLUMN IF NOT EXISTS unreadable_until bigint;
     COMMENT ON TABLE pghistory.event_column IS
         'The registry of the columns of event tables: which column of the tracked table each one holds.';
@@ -201,8 +201,9 @@ BEGIN
         'The last event before the table got this column; null where it had it from the start.';
     COMMENT ON COLUMN pghistory.event_column.missing_value IS
         'What rows that were there when the table got this column have in it.';
-    COMMENT ON COLUMN pghistory.event_column.rewritten_after IS
-        'The last event before a DDL statement gave rows other values in this column, without an event.';
+    COMMENT ON COLUMN pghistory.event_column.rewrites IS
+        'When DDL statements gave rows other values in this column without an event: after which event, at what time, '
+        'in which transaction.';
     COMMENT ON COLUMN pghistory.event_column.unreadable_until IS
         'The last event whose value could not become what the column holds now.';
 

@@ -216,8 +216,8 @@ BEGIN
             SELECT e.pgh_id, e.action, e.object, e.previous_id, e.next_id, {changes} AS changes,
                    e.previous_id IS NOT NULL AND NOT EXISTS (
                        SELECT FROM pghistory.event_column AS m
-                        WHERE m.event_table = $1
-                          AND m.rewritten_after >= e.previous_id AND m.rewritten_after < e.pgh_id)
+                                   CROSS JOIN jsonb_to_recordset(m.rewrites) AS r(after bigint)
+                        WHERE m.event_table = $1 AND r.after >= e.previous_id AND r.after < e.pgh_id)
                    AND NOT ({may be doubled} AND e.next_id IS NOT NULL AND e.action = 'UPDATE'
                             AND EXISTS (SELECT FROM {rows} AS t WHERE {t is e})
                             AND NOT EXISTS (SELECT FROM {events} AS h
@@ -487,8 +487,8 @@ BEGIN
 END
 $function$;
 
--- Do rows refer to others again as they did? Foreign keys that take rows along may have done so once more with rows that
--- were put back already, where a key went from one row to another.
+-- Do rows refer to others again as they did? Foreign keys that take rows along may have done so once more with rows
+-- that were put back already, where a key went from one row to another.
 CREATE OR REPLACE FUNCTION pghistory._are_references_back(
     tables regclass[], event_tables regclass[], event_ids bigint[], previous_ids bigint[], next_ids bigint[],
     actions text[], column_counts bigint[], texts jsonb)
@@ -759,7 +759,7 @@ END
 $function$;
 
 -- Takes back one step after the other: in each table from its last change to its first, between tables in any order that
--- foreign keys allow, which look first at the tables that refer to others, or from_below at those that others refer to.
+-- foreign keys allow, which look first at tables that refer to others, or from_below at those that others refer to.
 CREATE OR REPLACE FUNCTION pghistory._undo_one_by_one(
     subject text, plan record, tables record, texts jsonb[], texts_by_table jsonb, force boolean, from_below boolean,
     search_path text)

@@ -47,13 +47,20 @@ def copy(connection: Connection, table: str, columns: str = "t::text", only: str
     return sorted(row[0] if len(row) == 1 else row for row in found)
 
 
+def told(
+    connection: Connection, table: str, at: datetime, obj: str | None = None
+) -> tuple[list[Any], psycopg.errors.Diagnostic | None]:
+    """The rows of a table as they were, or what the server says if it does not know."""
+    try:
+        return as_of(connection, table, at, obj), None
+    except psycopg.errors.ObjectNotInPrerequisiteState as error:
+        said = error.diag
+    assert said.message_hint
+    return [], said
+
+
 def unknown(
     connection: Connection, table: str, at: datetime, obj: str | None = None
 ) -> psycopg.errors.Diagnostic | None:
     """What the server says if it does not know what the table was like; nothing if it does."""
-    try:
-        as_of(connection, table, at, obj)
-    except psycopg.errors.ObjectNotInPrerequisiteState as error:
-        assert error.diag.message_hint
-        return error.diag
-    return None
+    return told(connection, table, at, obj)[1]

@@ -35,8 +35,10 @@ class Shape:
     def obj(self, choice: random.Random, number: int) -> str:
         """A key as the argument of as_of()."""
         values = [value.strip("'") for value in self.write(choice, number)]
-        return values[0] if len(values) == 1 else json.dumps(
-            {name.strip('"'): value for name, value in zip(self.names, values, strict=True)}
+        return (
+            values[0]
+            if len(values) == 1
+            else json.dumps({name.strip('"'): value for name, value in zip(self.names, values, strict=True)})
         )
 
 
@@ -108,10 +110,10 @@ class Writer:
         if self.connection.info.server_version >= 150000:
             options.append(
                 f"""MERGE INTO {table} AS t USING (VALUES {self.row()}, {self.row()}) AS s({names}, grp, note)
-                    ON ({self.both('t')}) = ({self.both('s')})
+                    ON ({self.both("t")}) = ({self.both("s")})
                     WHEN MATCHED AND t.grp = {group} THEN DELETE
                     WHEN MATCHED THEN UPDATE SET note = s.note || ' merged'
-                    WHEN NOT MATCHED THEN INSERT VALUES ({self.both('s')}, s.grp, s.note)"""
+                    WHEN NOT MATCHED THEN INSERT VALUES ({self.both("s")}, s.grp, s.note)"""
             )
         if self.shape.is_deferrable:
             one, other = choice.sample(KEYS, 2)

@@ -44,7 +44,7 @@ class Sessions:
         keep(connection, self.table, KEPT_BY[kept], level=level)
         label = f"{self.table}.{KEPT_BY[kept][0]}"
         connection.execute(f"SELECT pghistory.create_event(t, '{label}') FROM {self.table} AS t")
-        self.first = {key: f'({key},first)' for key in KEYS if key % 2 == 0}
+        self.first = {key: f"({key},first)" for key in KEYS if key % 2 == 0}
         self.idle, self.busy = list(others), list[Transaction]()
         # in the order in which rows were written, and so in that of their locks
         self.log: list[tuple[Transaction, int, str | None]] = []
@@ -77,10 +77,10 @@ class Sessions:
                     f"INSERT INTO {self.table} VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET note = EXCLUDED.note",
                     (key, note),
                 )
-                written = [(key, f"({key},\"{note}\")")]
+                written = [(key, f'({key},"{note}")')]
             case "update":
                 if session.execute(f"UPDATE {self.table} SET note = %s WHERE id = %s", (note, key)).rowcount:
-                    written = [(key, f"({key},\"{note}\")")]
+                    written = [(key, f'({key},"{note}")')]
             case "delete":
                 if session.execute(f"DELETE FROM {self.table} WHERE id = %s", (key,)).rowcount:
                     written = [(key, None)]
@@ -90,7 +90,7 @@ class Sessions:
                     f"UPDATE {self.table} SET id = %s, note = %s WHERE id = %s", (other, note, key)
                 ).rowcount
                 written = [(other, None), (key, None)] if other != key else []
-                written += [(other, f"({other},\"{note}\")")] if moved else []
+                written += [(other, f'({other},"{note}")')] if moved else []
         transaction.writes += written
         # what is not there may be written by others
         self.log += [(transaction, *write) for write in written]

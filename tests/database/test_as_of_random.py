@@ -6,10 +6,9 @@ import itertools
 from datetime import datetime
 from typing import Any, NamedTuple
 
-import psycopg
 import pytest
 from history import LEVELS, Connection
-from past import KEPT_BY, as_of, copy, keep, moment
+from past import KEPT_BY, copy, keep, moment, told
 from random_writes import KEYS, SHAPES, Shape, Writer
 
 TRANSACTIONS = 12
@@ -26,7 +25,8 @@ class Copy(NamedTuple):
 def look_often(connection: Connection, table: str, event_table: str, *, many_events: bool) -> None:
     """Have the server believe that objects have many events each, or few."""
     connection.execute(
-        "UPDATE pg_class SET reltuples = %s WHERE oid = %s::regclass", (1e6 if many_events else 1, event_table)
+        "UPDATE pg_class SET reltuples = %s WHERE oid = %s::regclass",
+        (1e6 if many_events else 1, event_table),
     )
     connection.execute("UPDATE pg_class SET reltuples = 10 WHERE oid = %s::regclass", (table,))
 
@@ -37,11 +37,14 @@ def look_often(connection: Connection, table: str, event_table: str, *, many_eve
 def test_at_every_moment_the_past_is_what_was_copied_then(
     connection: Connection, kept: str, level: str, backfilled: bool
 ) -> None:
-    for name, shape in SHAPES.items():
+    shapes = list(SHAPES.items())
+    for name, shape in shapes[(backfilled + len(level)) % 2 :: 2]:
         check(connection, kept, level, name, shape, backfilled=backfilled)
 
 
-def check(connection: Connection, kept: str, level: str, name: str, shape: Shape, *, backfilled: bool) -> None:
+def check(
+    connection: Connection, kept: str, level: str, name: str, shape: Shape, *, backfilled: bool
+) -> None:
     table = f"t{next(numbers)}"
     writer = Writer(connection, table, shape, f"{kept} {level} {name} {backfilled}")
     connection.execute(shape.definition(table))
@@ -55,24 +58,20 @@ def check(connection: Connection, kept: str, level: str, name: str, shape: Shape
     for _ in range(TRANSACTIONS):
         writer.transaction()
         copies.append(Copy(moment(connection), copy(connection, table)))
-    is_always_known = backfilled or kept == "before images"
     for number, (at, expected) in enumerate(copies):
         look_often(connection, table, event_table, many_events=number % 2 == 0)
-        try:
-            found = as_of(connection, table, at)
-        except psycopg.errors.ObjectNotInPrerequisiteState as error:
-            if is_always_known:
-                # two rows of one key and the same values for a while: either could be the one that stayed
-                assert shape.is_deferrable
-                assert "which of two rows stayed" in str(error)
-        else:
+        found, said = told(connection, table, at)
+        if not said:
             assert found == expected
+        elif backfilled or kept == "before images":
+            # two rows of one key and the same values for a while: either could be the one that stayed
+            assert shape.is_deferrable
+            assert "which of two rows stayed" in (said.message_primary or "")
     at, expected = writer.choice.choice(copies)
-    found = []
-    for key in KEYS:
-        try:
-            found += as_of(connection, table, at, shape.obj(writer.choice, key))
-        except psycopg.errors.ObjectNotInPrerequisiteState:
-            assert shape.is_deferrable or not is_always_known
-            return
-    assert sorted(found) == expected
+    objects = [told(connection, table, at, shape.obj(writer.choice, key)) for key in KEYS]
+    found = sorted(row for rows, _ in objects for row in rows)
+    if any(said for _, said in objects):
+        assert shape.is_deferrable or not backfilled
+        assert set(found) <= set(expected)
+    else:
+        assert found == expected
