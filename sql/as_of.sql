@@ -176,7 +176,11 @@ BEGIN
                               ELSE advice END;
     END IF;
     SELECT s.missing INTO missing FROM pghistory._history_sources("table") AS s
-     ORDER BY s.missing IS NOT NULL, length(s.missing), s.image LIMIT 1;
+     -- what is recorded, if only in part, comes nearest
+     ORDER BY s.missing IS NOT NULL,
+              (SELECT count(*) FROM regexp_matches(s.missing, '(insert|update|delete)(, |$)', 'g')),
+              length(s.missing), s.image
+     LIMIT 1;
     IF missing IS NOT NULL THEN
         RAISE EXCEPTION 'the events of table % do not tell what it was like', pghistory._table_name("table")
             USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -795,6 +799,25 @@ SELECT {present columns}
                                                 WHERE {m is k} AND m.pgh_id > GREATEST(k.last_id, k.last_moved))))$sql$)
 $function$;
 
+-- Are there as many rows as events say that came and did not go? Then none of these events was removed.
+CREATE OR REPLACE FUNCTION pghistory._is_balanced(texts jsonb)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    is_balanced boolean;
+BEGIN
+    EXECUTE pghistory._rendered($sql$
+        SELECT (SELECT count(*) FILTER (WHERE {e came}) - count(*) FILTER (WHERE {e went})
+                  FROM {events} AS e WHERE {recorded})
+               = (SELECT count(*) FROM {rows} AS t)$sql$, texts)
+       INTO is_balanced;
+    RETURN is_balanced;
+END
+$function$;
+
 -- The template of the query over after-images, with its common table expressions, where every row has an event and none
 -- ever changed its key: a row is what its last event made of it. Only those that went are looked at again.
 CREATE OR REPLACE FUNCTION pghistory._complete_images_template(look_at text)
@@ -911,6 +934,7 @@ BEGIN
                             ELSE pghistory._identity_text("table", pghistory._object_identity(key, obj)) END);
     IF source.image = 'after' AND source.since_empty AND obj IS NULL AND NOT (texts -> 'has moves')::boolean
        AND NOT (texts -> 'may vanish')::boolean
+       AND pghistory._is_balanced(texts)
     THEN
         RETURN pghistory._rendered('WITH RECURSIVE' || pghistory._complete_images_template(look_at), texts);
     END IF;

@@ -758,8 +758,8 @@ BEGIN
 END
 $function$;
 
--- Takes back one step after the other: in each table from its last change to its first, between tables in any order that
--- foreign keys allow, which look first at tables that refer to others, or from_below at those that others refer to.
+-- Takes back one step after the other: in each table from its last change to its first, between tables in any order
+-- that foreign keys allow, beginning with those that refer to others or, from_below, with those that others refer to.
 CREATE OR REPLACE FUNCTION pghistory._undo_one_by_one(
     subject text, plan record, tables record, texts jsonb[], texts_by_table jsonb, force boolean, from_below boolean,
     search_path text)
