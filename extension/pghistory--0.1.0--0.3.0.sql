@@ -7259,6 +7259,8 @@ CREATE OR REPLACE FUNCTION pghistory._undo_steps(
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_nestloop TO 'off'  -- without statistics it would be taken for thousands of rows
+ SET jit TO 'off'
  SET "DateStyle" TO 'ISO'
 AS $function$
 BEGIN
@@ -7475,6 +7477,7 @@ CREATE OR REPLACE FUNCTION pghistory._undo_outcome(
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET enable_nestloop TO 'off'
+ SET jit TO 'off'
 AS $function$
 DECLARE
     last_ids bigint[] := ARRAY(SELECT COALESCE(s.next, s.id)
@@ -7752,6 +7755,8 @@ CREATE OR REPLACE FUNCTION pghistory._lock_for_undo(context_id uuid, xid xid8)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_nestloop TO 'off'
+ SET jit TO 'off'
 AS $function$
 DECLARE
     source record;

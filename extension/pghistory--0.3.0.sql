@@ -7256,6 +7256,8 @@ CREATE FUNCTION pghistory._undo_steps(
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_nestloop TO 'off'  -- without statistics it would be taken for thousands of rows
+ SET jit TO 'off'
  SET "DateStyle" TO 'ISO'
 AS $function$
 BEGIN
@@ -7472,6 +7474,7 @@ CREATE FUNCTION pghistory._undo_outcome(
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET enable_nestloop TO 'off'
+ SET jit TO 'off'
 AS $function$
 DECLARE
     last_ids bigint[] := ARRAY(SELECT COALESCE(s.next, s.id)
@@ -7749,6 +7752,8 @@ CREATE FUNCTION pghistory._lock_for_undo(context_id uuid, xid xid8)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_nestloop TO 'off'
+ SET jit TO 'off'
 AS $function$
 DECLARE
     source record;
