@@ -7259,6 +7259,7 @@ CREATE OR REPLACE FUNCTION pghistory._undo_steps(
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_bitmapscan TO 'off'  -- reads all later events of a row to find the next
  SET enable_nestloop TO 'off'  -- without statistics it would be taken for thousands of rows
  SET jit TO 'off'
  SET "DateStyle" TO 'ISO'

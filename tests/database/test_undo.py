@@ -1014,6 +1014,18 @@ def test_a_great_undo_takes_few_statements(connection: Connection) -> None:
     assert rows(connection, "SELECT count(*), count(name), max(id) FROM item") == [(20000, 0, 20000)]
 
 
+def test_a_row_that_was_written_over_and_over_is_undone_in_one_go(connection: Connection) -> None:
+    connection.execute(ITEM)
+    keep(connection, "item")
+    call(connection, "backfill", "item")
+    xid = do(connection, "DO 'BEGIN FOR i IN 1..3000 LOOP UPDATE item SET price = i WHERE id = 1; END LOOP; END'")
+    connection.execute("SET statement_timeout TO '20s'")
+    last = value(connection, "SELECT max(pgh_id) FROM item_event")
+    assert undo(connection, xid)[0] == 2999 + 1 - (last == 3003)
+    assert value(connection, "SELECT count(*) FROM item_event WHERE pgh_id > %s", last) == 1
+    assert rows(connection, "SELECT * FROM item WHERE id = 1") == [(1, "pen", 1)]
+
+
 def test_triggers_of_the_tables_own_see_the_callers_search_path(connection: Connection) -> None:
     connection.execute(
         """CREATE SCHEMA shop; SET search_path TO shop;
