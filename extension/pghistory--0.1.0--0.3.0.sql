@@ -8014,7 +8014,8 @@ COMMENT ON FUNCTION pghistory.undo(uuid, boolean) IS
     'Takes back everything that a context did to the tables whose history is kept, the last change first, and '
     'returns how many changes that were. If anything stands in the way, such as a row that changed since, nothing '
     'is taken back and the error names it; with force what can be is taken back all the same. That it was undone is '
-    'recorded under a context whose metadata has "undo", and can be undone. See undo_plan().';
+    'recorded under a context whose metadata has "undo", and can be undone. Tables whose history is not kept, or '
+    'whose events the caller may not read, are passed over. See undo_plan().';
 
 CREATE OR REPLACE FUNCTION pghistory.undo_transaction(xid xid8, force boolean DEFAULT false)
  RETURNS bigint

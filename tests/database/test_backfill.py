@@ -67,7 +67,10 @@ def test_the_label_is_that_of_the_tracker_that_knows_most(connection: Connection
     call(connection, "backfill", "item")
     track(connection, "item", "all", kind="history")
     call(connection, "backfill", "item")
-    assert set(rows(connection, "SELECT DISTINCT pgh_label FROM pghistory.events('item')")) == {("names",), ("all",)}
+    assert set(rows(connection, "SELECT DISTINCT pgh_label FROM pghistory.events('item')")) == {
+        ("names",),
+        ("all",),
+    }
 
 
 def test_backfilled_rows_are_known_from_when_they_were_tracked(connection: Connection) -> None:
@@ -84,7 +87,9 @@ def test_backfilled_rows_are_known_from_when_they_were_tracked(connection: Conne
 
 
 def test_all_can_be_filled_page_by_page(connection: Connection) -> None:
-    connection.execute(ITEM + "INSERT INTO item SELECT number, repeat('x', 100) FROM generate_series(1, 1000) AS number")
+    connection.execute(
+        ITEM + "INSERT INTO item SELECT number, repeat('x', 100) FROM generate_series(1, 1000) AS number"
+    )
     track(connection, "item", kind="history")
     pages = value(connection, "SELECT pg_relation_size('item') / current_setting('block_size')::integer")
     assert pages > 10
@@ -127,11 +132,15 @@ def test_partitions_are_filled_with_their_table_or_by_themselves(connection: Con
     connection.execute("TRUNCATE item_event")
     assert call(connection, "backfill", "item_high") == 3
     assert call(connection, "backfill", "item") == 2
-    assert sorted(events(connection, "item_event", "id, name")) == [(number, f"v{number}") for number in range(1, 6)]
+    assert sorted(events(connection, "item_event", "id, name")) == [
+        (number, f"v{number}") for number in range(1, 6)
+    ]
 
 
 def test_rows_that_inherit_are_not_the_tables(connection: Connection) -> None:
-    connection.execute(ITEM + ROWS + "CREATE TABLE special () INHERITS (item); INSERT INTO special VALUES (9)")
+    connection.execute(
+        ITEM + ROWS + "CREATE TABLE special () INHERITS (item); INSERT INTO special VALUES (9)"
+    )
     track(connection, "item", kind="history")
     assert call(connection, "backfill", "item") == 5
 
@@ -142,13 +151,15 @@ def test_the_context_is_written_down(connection: Connection) -> None:
     with connection.transaction():
         call(connection, "set_context", '{"why": "first"}', ID)
         call(connection, "backfill", "item")
-    assert set(rows(connection, "SELECT pgh_context_id, pgh_context::text FROM pghistory.events('item')")) == {
-        (ID, '{"why": "first"}')
-    }
+    assert set(
+        rows(connection, "SELECT pgh_context_id, pgh_context::text FROM pghistory.events('item')")
+    ) == {(ID, '{"why": "first"}')}
     assert rows(connection, "SELECT id FROM pghistory.context") == [(ID,)]
 
 
-@pytest.mark.parametrize("options", [{"append_only": True}, {"context": "inline"}, {"context": "none"}, {"level": "statement"}])
+@pytest.mark.parametrize(
+    "options", [{"append_only": True}, {"context": "inline"}, {"context": "none"}, {"level": "statement"}]
+)
 def test_every_event_table_can_be_filled(connection: Connection, options: dict[str, Any]) -> None:
     connection.execute(ITEM + ROWS)
     track(connection, "item", kind="history", **options)
@@ -158,8 +169,8 @@ def test_every_event_table_can_be_filled(connection: Connection, options: dict[s
 
 def test_keys_of_several_columns_and_odd_names(connection: Connection) -> None:
     connection.execute(
-        """CREATE SCHEMA "S %s"; CREATE TABLE "S %s"."{t}'s" ("k%'I" text, "B" integer, "{x}" json, PRIMARY KEY ("k%'I", "B"));
-           INSERT INTO "S %s"."{t}'s" VALUES ('a''%', 1, '{ }'), ('a''%', 2, NULL)""".encode()
+        b"""CREATE SCHEMA "S %s"; CREATE TABLE "S %s"."{t}'s" ("k%'I" text, "B" integer, "{x}" json, PRIMARY KEY ("k%'I", "B"));
+           INSERT INTO "S %s"."{t}'s" VALUES ('a''%', 1, '{ }'), ('a''%', 2, NULL)"""
     )
     table = """"S %s"."{t}'s\""""
     track(connection, table, "it's {l} %s", kind="history")
@@ -212,14 +223,21 @@ def test_pages_of_a_partitioned_table_are_refused(connection: Connection) -> Non
     track(connection, "item", kind="history")
     for table in ("item", "item_high"):
         backfill_refused(
-            connection, errors.WrongObjectType, f"table public.{table} has no pages of its own", table, None, "[0,1)"
+            connection,
+            errors.WrongObjectType,
+            f"table public.{table} has no pages of its own",
+            table,
+            None,
+            "[0,1)",
         )
 
 
 def test_only_the_owner_may_fill(connection: Connection, connect: Connect, role: Callable[..., str]) -> None:
     owner, writer = role("owner"), role("writer")
     connection.execute(ITEM + ROWS)
-    connection.execute(f"ALTER TABLE item OWNER TO {owner}; GRANT ALL ON item TO {writer}; GRANT CREATE ON SCHEMA public TO {owner}")
+    connection.execute(
+        f"ALTER TABLE item OWNER TO {owner}; GRANT ALL ON item TO {writer}; GRANT CREATE ON SCHEMA public TO {owner}"
+    )
     owning, writing = connect(user=owner), connect(user=writer)
     track(owning, "item", kind="history")
     with pytest.raises(errors.InsufficientPrivilege, match="must be owner of table"):
@@ -308,7 +326,9 @@ def test_what_is_filled_while_many_write_is_what_was_there(connection: Connectio
         for round in range(60):
             row = (number * 131 + round * 17) % 400 + 1
             sessions[number].execute(
-                "DELETE FROM item WHERE id = %s" if round % 7 == 3 else "UPDATE item SET name = name || 'x' WHERE id = %s",
+                "DELETE FROM item WHERE id = %s"
+                if round % 7 == 3
+                else "UPDATE item SET name = name || 'x' WHERE id = %s",
                 (row,),
             )
 
@@ -321,10 +341,13 @@ def test_what_is_filled_while_many_write_is_what_was_there(connection: Connectio
             future.result(PATIENCE)
     call(connection, "backfill", "item")
     check_last_events(connection, read_table(connection, "public", "item"), "item_event")
-    assert rows(
-        connection,
-        """SELECT id FROM item_event WHERE pgh_operation = 'S' GROUP BY id HAVING count(*) > 1
+    assert (
+        rows(
+            connection,
+            """SELECT id FROM item_event WHERE pgh_operation = 'S' GROUP BY id HAVING count(*) > 1
            UNION ALL
            SELECT e.id FROM item_event AS e JOIN item_event AS s ON s.id = e.id AND s.pgh_id > e.pgh_id
             WHERE s.pgh_operation = 'S' AND e.pgh_operation <> 'S'""",
-    ) == []
+        )
+        == []
+    )

@@ -116,8 +116,13 @@ ALL = [
         ({"table": "item", "label": "change", "until": "2026-01-03 12:00+00", "max_rows": 2}, (1, 4)),
         (
             {
-                **{"table": "item", "obj": "1", "label": "change", "context_id": OTHER_ID, "max_rows": 5},
-                **{"since": "2026-01-01+00", "until": "2026-02-01+00"},
+                "table": "item",
+                "obj": "1",
+                "label": "change",
+                "context_id": OTHER_ID,
+                "max_rows": 5,
+                "since": "2026-01-01+00",
+                "until": "2026-02-01+00",
             },
             (1,),
         ),
@@ -230,14 +235,19 @@ def test_columns_of_the_users_own_are_shown(connection: Connection) -> None:
 def test_keys_of_several_columns_are_json_objects(connection: Connection) -> None:
     connection.execute('CREATE TABLE line ("No" integer, part text, what text, PRIMARY KEY ("No", part))')
     track(connection, "line")
-    connection.execute("INSERT INTO line VALUES (1, 'a'), (1, 'b'); UPDATE line SET what = 'x' WHERE part = 'a'")
+    connection.execute(
+        "INSERT INTO line VALUES (1, 'a'), (1, 'b'); UPDATE line SET what = 'x' WHERE part = 'a'"
+    )
     assert [
-        {**{"id": id}} for id in found(connection, "pgh_obj_id::jsonb", "line", '{"part": "a", "No": 1}')
+        {"id": id} for id in found(connection, "pgh_obj_id::jsonb", "line", '{"part": "a", "No": 1}')
     ] == [{"id": {"No": 1, "part": "a"}}] * 2
     obj = found(connection, "pgh_obj_id", "line", max_rows=1)[0]
     assert found(connection, "pgh_diff", "line", obj) == [{"what": [None, "x"]}, None]
     refused(
-        connection, errors.InvalidParameterValue, "does not name an object", "SELECT * FROM pghistory.events('line', '1')"
+        connection,
+        errors.InvalidParameterValue,
+        "does not name an object",
+        "SELECT * FROM pghistory.events('line', '1')",
     )
 
 
@@ -348,7 +358,9 @@ def test_odd_names_and_values(connection: Connection) -> None:
             f"""INSERT INTO {table} VALUES ('a''{{k}}%I', '{{wanted}}', 1);
                 UPDATE {table} SET "%L" = '$1 ''%s''', "Größe" = 'ü'""".encode()
         )
-    (second, first) = found(connection, "pgh_obj_id, pgh_diff, pgh_label, pgh_context", table, "a'{k}%I", "it's {label} %s")
+    (second, first) = found(
+        connection, "pgh_obj_id, pgh_diff, pgh_label, pgh_context", table, "a'{k}%I", "it's {label} %s"
+    )
     assert first == ("a'{k}%I", None, "it's {label} %s", {"it's": "{x} %I"})
     assert second[1] == {"%L": ["{wanted}", "$1 '%s'"], "Größe": [None, "ü"]}
     assert len(found(connection, "*", label="it's {label} %s")) == 2
@@ -369,9 +381,14 @@ def test_a_cast_that_an_owner_made_is_not_run_as_who_looks(
            CREATE TABLE item (id mood PRIMARY KEY, b bait, moods mood[])"""
     )
     track(session, "item", kind="history")
-    session.execute("INSERT INTO item VALUES ('sad', '(1,2)', '{happy}'); UPDATE item SET id = 'happy', moods = NULL")
+    session.execute(
+        "INSERT INTO item VALUES ('sad', '(1,2)', '{happy}'); UPDATE item SET id = 'happy', moods = NULL"
+    )
     session.execute("TRUNCATE seen")
-    assert found(connection, "pgh_obj_id, pgh_data ->> 'id'", "trap.item") == [("happy", "happy"), ("sad", "sad")]
+    assert found(connection, "pgh_obj_id, pgh_data ->> 'id'", "trap.item") == [
+        ("happy", "happy"),
+        ("sad", "sad"),
+    ]
     xid = value(connection, "SELECT pgh_xid::text FROM trap.item_event ORDER BY pgh_id LIMIT 1")
     rows(connection, "SELECT * FROM pghistory.undo_transaction_plan(%s)", xid)
     rows(connection, """SELECT * FROM pghistory."references"('trap.item', 'happy')""")
@@ -408,8 +425,12 @@ def test_a_key_of_another_type_is_refused_as_the_type_does(connection: Connectio
 def test_dates_are_read_as_they_are_written_under_every_datestyle(connection: Connection) -> None:
     connection.execute("CREATE TABLE day (day date PRIMARY KEY, at timestamptz, name text)")
     track(connection, "day")
-    connection.execute("INSERT INTO day VALUES ('2026-02-01', '2026-02-01 12:00+00', 'a'); UPDATE day SET name = 'b'")
-    connection.execute("ALTER TABLE day ADD until date DEFAULT '2026-03-04'; UPDATE day SET until = '2026-04-03'")
+    connection.execute(
+        "INSERT INTO day VALUES ('2026-02-01', '2026-02-01 12:00+00', 'a'); UPDATE day SET name = 'b'"
+    )
+    connection.execute(
+        "ALTER TABLE day ADD until date DEFAULT '2026-03-04'; UPDATE day SET until = '2026-04-03'"
+    )
     connection.execute("SET DateStyle TO 'SQL, DMY'")
     assert found(connection, "pgh_obj_id", "day", "2026-02-01") == ["2026-02-01"] * 3
     assert found(connection, "pgh_diff", "day", max_rows=1) == [{"until": ["2026-03-04", "2026-04-03"]}]
@@ -430,7 +451,11 @@ def test_events_of_one_object_and_the_newest_are_found_by_an_index(connection: C
     condition = value(
         connection, "SELECT pghistory._events_condition('item_event', '42', NULL, NULL, NULL, NULL)"
     )
-    for found_plan in (plan(connection, condition, None), plan(connection, condition, 10), plan(connection, "true", 10)):
+    for found_plan in (
+        plan(connection, condition, None),
+        plan(connection, condition, 10),
+        plan(connection, "true", 10),
+    ):
         assert "Seq Scan on item_event" not in found_plan
         assert "Index Scan" in found_plan or "Bitmap Index Scan" in found_plan
     assert "Sort" not in plan(connection, "true", 10)

@@ -16,7 +16,7 @@ CITY = """
 """
 
 
-def found(connection: Connection, *arguments: object, **named: object) -> list[tuple[str, str]]:
+def found(connection: Connection, *arguments: object, **named: object) -> list[tuple[Any, ...]]:
     """Table, object and operation of the events that references() returns, oldest first."""
     parts = ["%s"] * len(arguments) + [f"{quoted(name)} => %s" for name in named]
     return rows(
@@ -28,7 +28,7 @@ def found(connection: Connection, *arguments: object, **named: object) -> list[t
     )
 
 
-def names(*lines: str) -> list[tuple[str]]:
+def names(*lines: str) -> list[tuple[Any, ...]]:
     return [(line,) for line in lines]
 
 
@@ -59,8 +59,12 @@ def test_rows_that_pointed_at_it_and_point_elsewhere_now(cities: Connection) -> 
     cities.execute("UPDATE city SET country_id = 2 WHERE id = 12")
     cities.execute("UPDATE city SET name = 'LYON' WHERE id = 12")
     cities.execute("UPDATE city SET country_id = NULL WHERE id = 21")
-    assert found(cities, "country", "1") == names("country 1 I", "city 11 I", "city 12 I", "city 12 U", "city 12 U")
-    assert found(cities, "country", "2") == names("country 2 I", "city 12 I", "city 21 I", "city 12 U", "city 12 U", "city 21 U")
+    assert found(cities, "country", "1") == names(
+        "country 1 I", "city 11 I", "city 12 I", "city 12 U", "city 12 U"
+    )
+    assert found(cities, "country", "2") == names(
+        "country 2 I", "city 12 I", "city 21 I", "city 12 U", "city 12 U", "city 21 U"
+    )
 
 
 def test_rows_that_are_gone(cities: Connection) -> None:
@@ -92,7 +96,9 @@ def test_tables_that_are_not_tracked_are_left_out(connection: Connection) -> Non
 
 
 def test_event_tables_without_key_are_searched_event_by_event(connection: Connection) -> None:
-    connection.execute("CREATE TABLE country (id integer PRIMARY KEY); CREATE TABLE visit (country_id integer REFERENCES country)")
+    connection.execute(
+        "CREATE TABLE country (id integer PRIMARY KEY); CREATE TABLE visit (country_id integer REFERENCES country)"
+    )
     track(connection, "visit", kind="history")
     connection.execute("INSERT INTO country VALUES (1), (2); INSERT INTO visit VALUES (1), (2)")
     assert found(connection, "country", "1") == names("visit I")
@@ -101,7 +107,9 @@ def test_event_tables_without_key_are_searched_event_by_event(connection: Connec
 def test_a_tree_points_at_itself(connection: Connection) -> None:
     connection.execute("CREATE TABLE node (id integer PRIMARY KEY, parent_id integer REFERENCES node)")
     track(connection, "node", kind="history")
-    connection.execute("INSERT INTO node VALUES (1); INSERT INTO node VALUES (2, 1); INSERT INTO node VALUES (3, 2)")
+    connection.execute(
+        "INSERT INTO node VALUES (1); INSERT INTO node VALUES (2, 1); INSERT INTO node VALUES (3, 2)"
+    )
     assert found(connection, "node", "1") == names("node 1 I", "node 2 I")
     assert found(connection, "node", "2") == names("node 2 I", "node 3 I")
 
@@ -148,11 +156,15 @@ def test_a_foreign_key_to_another_unique_column_that_changed(connection: Connect
     connection.execute("DELETE FROM city WHERE id = 11")
     connection.execute("UPDATE country SET code = 'FR' WHERE id = 1")
     connection.execute("INSERT INTO city VALUES (12, 'FR')")
-    assert found(connection, "country", "1") == names("country 1 I", "city 11 I", "city 11 D", "country 1 U", "city 12 I")
+    assert found(connection, "country", "1") == names(
+        "country 1 I", "city 11 I", "city 11 D", "country 1 U", "city 12 I"
+    )
 
 
 def test_a_key_that_changed(cities: Connection) -> None:
-    cities.execute("ALTER TABLE city DROP CONSTRAINT city_country_id_fkey, ADD FOREIGN KEY (country_id) REFERENCES country ON UPDATE CASCADE")
+    cities.execute(
+        "ALTER TABLE city DROP CONSTRAINT city_country_id_fkey, ADD FOREIGN KEY (country_id) REFERENCES country ON UPDATE CASCADE"
+    )
     cities.execute("UPDATE country SET id = 10 WHERE id = 1")
     cities.execute("INSERT INTO city VALUES (13, 10, 'Nice')")
     assert found(cities, "country", "10") == names(
@@ -164,7 +176,11 @@ def test_every_filter_holds_for_what_points_at_it(cities: Connection) -> None:
     cities.execute("UPDATE city SET name = 'x' WHERE id = 11")
     assert found(cities, "country", "1", max_rows=2) == names("city 12 I", "city 11 U")
     assert found(cities, "country", "1", label="country.history") == names("country 1 I")
-    assert found(cities, "country", "1", since="2126-01-01") == found(cities, "country", "1", until="2020-01-01") == []
+    assert (
+        found(cities, "country", "1", since="2126-01-01")
+        == found(cities, "country", "1", until="2020-01-01")
+        == []
+    )
     context_id = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"
     assert found(cities, "country", "1", context_id=context_id) == []
     with cities.transaction():
@@ -193,18 +209,22 @@ def test_partitions_of_a_referring_table_are_searched_once(connection: Connectio
            CREATE TABLE visit_2 PARTITION OF visit FOR VALUES FROM (10) TO (20);"""
     )
     track(connection, "visit", kind="history")
-    connection.execute("INSERT INTO country VALUES (1), (2); INSERT INTO visit VALUES (1, 1), (11, 1), (12, 2)")
+    connection.execute(
+        "INSERT INTO country VALUES (1), (2); INSERT INTO visit VALUES (1, 1), (11, 1), (12, 2)"
+    )
     assert found(connection, "country", "1") == names("visit 1 I", "visit 11 I")
 
 
 def test_odd_names(connection: Connection) -> None:
     connection.execute(
-        """CREATE TABLE "c {x}'%s" ("id %I" text PRIMARY KEY);
-           CREATE TABLE "t %L" ("key's" integer PRIMARY KEY, "to {c}" text REFERENCES "c {x}'%s");""".encode()
+        b"""CREATE TABLE "c {x}'%s" ("id %I" text PRIMARY KEY);
+           CREATE TABLE "t %L" ("key's" integer PRIMARY KEY, "to {c}" text REFERENCES "c {x}'%s");"""
     )
     track(connection, quoted("c {x}'%s"), kind="history")
     track(connection, quoted("t %L"), kind="history")
-    connection.execute("""INSERT INTO "c {x}'%s" VALUES ('it''s {1} %s'); INSERT INTO "t %L" VALUES (7, 'it''s {1} %s')""".encode())
+    connection.execute(
+        b"""INSERT INTO "c {x}'%s" VALUES ('it''s {1} %s'); INSERT INTO "t %L" VALUES (7, 'it''s {1} %s')"""
+    )
     assert len(found(connection, quoted("c {x}'%s"), "it's {1} %s")) == 2
 
 

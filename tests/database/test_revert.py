@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from history import Connection, call, events, refused, rows, track, value
+from history import Connection, events, refused, rows, track, value
 from psycopg import errors
 
 Connect = Callable[..., Connection]
@@ -31,9 +31,14 @@ def revert_refused(
 def test_a_row_gets_what_an_event_says_and_is_returned(connection: Connection) -> None:
     connection.execute(ITEM)
     track(connection, "item", kind="history")
-    connection.execute("INSERT INTO item VALUES (1, 'pen', 1.0), (2, 'ink', 2); UPDATE item SET name = NULL, price = 7")
+    connection.execute(
+        "INSERT INTO item VALUES (1, 'pen', 1.0), (2, 'ink', 2); UPDATE item SET name = NULL, price = 7"
+    )
     assert revert(connection, "item_event", 1) == {"id": 1, "name": "pen", "price": 1.0}
-    assert rows(connection, "SELECT id, name, price::text FROM item ORDER BY id") == [(1, "pen", "1.0"), (2, None, "7")]
+    assert rows(connection, "SELECT id, name, price::text FROM item ORDER BY id") == [
+        (1, "pen", "1.0"),
+        (2, None, "7"),
+    ]
 
 
 def test_a_revert_is_itself_recorded(connection: Connection) -> None:
@@ -88,7 +93,9 @@ def test_a_before_image_is_of_the_row_under_the_key_that_it_had(connection: Conn
 def test_a_row_that_took_the_key_after_a_deletion_is_the_object(connection: Connection) -> None:
     connection.execute(ITEM)
     track(connection, "item", kind="history")
-    connection.execute("INSERT INTO item VALUES (1, 'pen', 1); DELETE FROM item; INSERT INTO item VALUES (1, 'new', 2)")
+    connection.execute(
+        "INSERT INTO item VALUES (1, 'pen', 1); DELETE FROM item; INSERT INTO item VALUES (1, 'new', 2)"
+    )
     revert(connection, "item_event", 1)
     assert rows(connection, "TABLE item") == [(1, "pen", 1)]
 
@@ -121,7 +128,9 @@ def test_columns_that_came_since_are_left_alone(connection: Connection) -> None:
     connection.execute(ITEM)
     track(connection, "item", kind="history")
     connection.execute("INSERT INTO item VALUES (1, 'pen', 1); ALTER TABLE item ADD kind text DEFAULT 'tool'")
-    connection.execute("UPDATE item SET kind = 'x', name = 'y'; ALTER TABLE item RENAME name TO title; ALTER TABLE item DROP price")
+    connection.execute(
+        "UPDATE item SET kind = 'x', name = 'y'; ALTER TABLE item RENAME name TO title; ALTER TABLE item DROP price"
+    )
     assert revert(connection, "item_event", 1) == {"id": 1, "title": "pen", "kind": "x"}
     connection.execute("DELETE FROM item")
     assert revert(connection, "item_event", 1) == {"id": 1, "title": "pen", "kind": "tool"}
@@ -145,7 +154,9 @@ def test_triggers_of_the_tables_own_run(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_a_row_that_a_trigger_keeps_from_being_written_is_said(connection: Connection, is_there: bool) -> None:
+def test_a_row_that_a_trigger_keeps_from_being_written_is_said(
+    connection: Connection, is_there: bool
+) -> None:
     connection.execute(ITEM)
     track(connection, "item", kind="history")
     connection.execute("INSERT INTO item VALUES (1, 'pen', 1); UPDATE item SET name = 'x'")
@@ -188,7 +199,9 @@ def test_partitioned_tables(connection: Connection) -> None:
 def test_a_row_that_inherits_is_not_touched(connection: Connection) -> None:
     connection.execute(ITEM + "; CREATE TABLE special (extra text) INHERITS (item)")
     track(connection, "item", kind="history")
-    connection.execute("INSERT INTO item VALUES (1, 'pen', 1); UPDATE item SET name = 'x'; INSERT INTO special VALUES (1, 's')")
+    connection.execute(
+        "INSERT INTO item VALUES (1, 'pen', 1); UPDATE item SET name = 'x'; INSERT INTO special VALUES (1, 's')"
+    )
     revert(connection, "item_event", 1)
     assert rows(connection, "SELECT name FROM item ORDER BY name") == [("pen",), ("s",)]
 
@@ -204,7 +217,7 @@ def test_odd_names_and_values(connection: Connection) -> None:
            UPDATE "S %s"."{t}'s" SET "$1" = NULL, "Ü {a}" = NULL""".encode()
     )
     revert(connection, name, 1)
-    assert connection.execute("""SELECT t::text FROM "S %s"."{t}'s" AS t""".encode()).fetchall() == [
+    assert connection.execute(b"""SELECT t::text FROM "S %s"."{t}'s" AS t""").fetchall() == [
         ("""(a'{%I},"{""a"":  1}","{""x,y"",NULL}")""",)
     ]
 
@@ -221,7 +234,9 @@ def test_event_tables_that_do_not_name_the_object_are_refused(connection: Connec
     connection.execute("CREATE TABLE item (name text)")
     track(connection, "item", kind="history")
     connection.execute("INSERT INTO item VALUES ('pen')")
-    assert "the key" in revert_refused(connection, "does not hold the whole row", "item_event", 1).message_detail
+    assert (
+        "the key" in revert_refused(connection, "does not hold the whole row", "item_event", 1).message_detail
+    )
 
 
 def test_trackers_with_fewer_fields_in_the_same_event_table_are_refused(connection: Connection) -> None:
@@ -238,9 +253,19 @@ def test_trackers_with_fewer_fields_in_the_same_event_table_are_refused(connecti
 def test_what_is_not_an_event_is_refused(connection: Connection) -> None:
     for what in ("1", "ROW(1, 'x')", "NULL::item"):
         connection.execute("CREATE TABLE IF NOT EXISTS item (id integer PRIMARY KEY)")
-        refused(connection, errors.WrongObjectType, r"revert\(\) needs an event, not", f"SELECT pghistory.revert({what})")
+        refused(
+            connection,
+            errors.WrongObjectType,
+            r"revert\(\) needs an event, not",
+            f"SELECT pghistory.revert({what})",
+        )
     track(connection, "item", kind="history")
-    refused(connection, errors.NullValueNotAllowed, "event must not be null", "SELECT pghistory.revert(NULL::item_event)")
+    refused(
+        connection,
+        errors.NullValueNotAllowed,
+        "event must not be null",
+        "SELECT pghistory.revert(NULL::item_event)",
+    )
 
 
 def test_a_table_that_was_dropped_is_said(connection: Connection) -> None:

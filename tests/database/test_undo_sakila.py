@@ -14,7 +14,18 @@ from history import Connection, call, rows, track
 from oracle import read_rows, read_table
 
 pytestmark = pytest.mark.skipif(not sakila.FOLDER.is_dir(), reason="shared/data is absent")
-TABLES = ("country", "city", "address", "store", "staff", "customer", "film", "inventory", "rental", "category")
+TABLES = (
+    "country",
+    "city",
+    "address",
+    "store",
+    "staff",
+    "customer",
+    "film",
+    "inventory",
+    "rental",
+    "category",
+)
 ID = uuid.UUID("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11")
 
 
@@ -25,7 +36,9 @@ def shop(server: Any) -> Iterator[Connection]:
         maintenance.execute("CREATE DATABASE sakila_undo")
         try:
             sakila.load(server, "sakila_undo")
-            with contextlib.closing(psycopg.connect(server.dsn("sakila_undo"), autocommit=True)) as connection:
+            with contextlib.closing(
+                psycopg.connect(server.dsn("sakila_undo"), autocommit=True)
+            ) as connection:
                 connection.execute("CREATE EXTENSION pghistory")
                 yield connection
         finally:
@@ -44,7 +57,9 @@ def test_only_the_mistake_is_undone(shop: Connection) -> None:
 
     with shop.transaction():
         call(shop, "set_context", '{"task": "mistake"}', ID)
-        shop.execute("UPDATE film SET rental_rate = rental_rate * 10, title = lower(title) WHERE film_id % 2 = 0")
+        shop.execute(
+            "UPDATE film SET rental_rate = rental_rate * 10, title = lower(title) WHERE film_id % 2 = 0"
+        )
         shop.execute("INSERT INTO category (category_id, name) VALUES (99, 'Opera')")
         shop.execute("UPDATE customer SET address_id = 5, active = 0 WHERE customer_id % 3 = 0")
     mistaken = copies(shop)
@@ -78,8 +93,6 @@ def test_only_the_mistake_is_undone(shop: Connection) -> None:
             WHERE f.film_id % 2 = 0 AND (f.rental_rate, f.title, f.length) IS DISTINCT FROM (e.rental_rate, e.title, e.length)
                OR f.film_id % 2 = 1 AND f.length <> e.length + 1""",
     ) == [(0,)]
-    changed = {
-        table: {key for key, _ in set(good[table]) ^ set(undone[table])} for table in TABLES
-    }
+    changed = {table: {key for key, _ in set(good[table]) ^ set(undone[table])} for table in TABLES}
     wrong = {table: {key for key, _ in set(before[table]) ^ set(mistaken[table])} for table in TABLES}
     assert changed == wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,10 @@ from psycopg import errors
 Connect = Callable[..., Connection]
 ID = uuid.UUID("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11")
 ITEM = "CREATE TABLE item (id integer PRIMARY KEY, name text, price numeric)"
-IMAGES = {"after": ("history",), "before": ("after_insert", "before_update", "before_delete", "before_truncate")}
+IMAGES = {
+    "after": ("history",),
+    "before": ("after_insert", "before_update", "before_delete", "before_truncate"),
+}
 
 
 @pytest.fixture(params=IMAGES)
@@ -47,7 +51,7 @@ def check(connection: Connection, obj: str, table: str = "item") -> None:
         obj,
     )
     lasting = [version for version in versions if not version[2]]
-    for (_, upper, *_), (lower, *_) in zip(lasting, lasting[1:]):
+    for (_, upper, *_), (lower, *_) in itertools.pairwise(lasting):
         assert upper is not None
         assert upper <= lower
     for lower, upper, _, text, version, key in lasting:
@@ -65,7 +69,10 @@ def test_versions_has_the_columns_and_the_arguments_of_the_contract(connection: 
         """SELECT pg_get_function_arguments(oid), pg_get_function_result(oid) FROM pg_proc
             WHERE pronamespace = 'pghistory'::regnamespace AND proname = 'versions'""",
     ) == [
-        ("rowtype anyelement, obj text", "TABLE(valid tstzrange, label text, context_id uuid, version anyelement)")
+        (
+            "rowtype anyelement, obj text",
+            "TABLE(valid tstzrange, label text, context_id uuid, version anyelement)",
+        )
     ]
 
 
@@ -79,7 +86,10 @@ def test_every_version_stands_in_order_until_the_next(connection: Connection, im
     assert names(connection, "2") == ["z"]
     assert names(connection, "3") == []
     check(connection, "1")
-    (last,) = rows(connection, "SELECT upper_inf(valid), lower_inc(valid) FROM pghistory.versions(NULL::item, '1') OFFSET 2")
+    (last,) = rows(
+        connection,
+        "SELECT upper_inf(valid), lower_inc(valid) FROM pghistory.versions(NULL::item, '1') OFFSET 2",
+    )
     assert last == (True, True)
 
 
@@ -153,7 +163,8 @@ def test_the_object_that_had_a_key_last_ends_when_it_got_another(connection: Con
     connection.execute("UPDATE item SET id = 2, name = 'c'")
     assert names(connection, "1") in (["a", "b"], ["a", "b", "c"])
     ((lower, upper),) = rows(
-        connection, "SELECT lower(valid), upper(valid) FROM pghistory.versions(NULL::item, '1') WHERE (version).name = 'b'"
+        connection,
+        "SELECT lower(valid), upper(valid) FROM pghistory.versions(NULL::item, '1') WHERE (version).name = 'b'",
     )
     assert upper == value(
         connection, "SELECT lower(valid) FROM pghistory.versions(NULL::item, '2') WHERE (version).name = 'c'"
@@ -164,7 +175,9 @@ def test_the_object_that_had_a_key_last_ends_when_it_got_another(connection: Con
 def test_versions_that_did_not_last_are_empty(connection: Connection, image: str) -> None:
     connection.execute(ITEM)
     keep(connection, image)
-    connection.execute("INSERT INTO item VALUES (1, 'a', 1); UPDATE item SET name = 'b'; UPDATE item SET name = 'c'")
+    connection.execute(
+        "INSERT INTO item VALUES (1, 'a', 1); UPDATE item SET name = 'b'; UPDATE item SET name = 'c'"
+    )
     connection.execute("UPDATE item SET name = 'd'; UPDATE item SET name = 'e'; DELETE FROM item")
     assert names(connection, "1") == [["a"], ["b"], "c", ["d"], ["e"]]
     check(connection, "1")
@@ -174,9 +187,11 @@ def test_a_row_without_events_is_what_it_was_since_it_is_tracked(connection: Con
     connection.execute(ITEM + "; INSERT INTO item VALUES (1, 'a', 1), (2, 'b', 2)")
     keep(connection, image)
     since = value(connection, "SELECT max(since) FROM pghistory.tracker WHERE kind <> 'before_truncate'")
-    assert rows(connection, "SELECT lower(valid) >= %s, label, (version).name FROM pghistory.versions(NULL::item, '1')", since) == [
-        (True, None, "a")
-    ]
+    assert rows(
+        connection,
+        "SELECT lower(valid) >= %s, label, (version).name FROM pghistory.versions(NULL::item, '1')",
+        since,
+    ) == [(True, None, "a")]
     check(connection, "1")
     if image == "before":
         connection.execute("UPDATE item SET name = 'x' WHERE id = 1")
@@ -236,9 +251,14 @@ def test_times_are_those_of_the_commits_where_the_server_knows_them(
     assert names(connection, "1") == ["a", "b", "c"]
     check(connection, "1")
     commits = [
-        commit for (commit,) in rows(connection, "SELECT pg_xact_commit_timestamp(pgh_xid::xid) FROM item_event ORDER BY pgh_id")
+        commit
+        for (commit,) in rows(
+            connection, "SELECT pg_xact_commit_timestamp(pgh_xid::xid) FROM item_event ORDER BY pgh_id"
+        )
     ]
-    assert [lower for (lower,) in rows(connection, "SELECT lower(valid) FROM pghistory.versions(NULL::item, '1')")] == commits
+    assert [
+        lower for (lower,) in rows(connection, "SELECT lower(valid) FROM pghistory.versions(NULL::item, '1')")
+    ] == commits
 
 
 def test_columns_that_changed_are_as_the_table_has_them_now(connection: Connection, image: str) -> None:
@@ -246,7 +266,9 @@ def test_columns_that_changed_are_as_the_table_has_them_now(connection: Connecti
     keep(connection, image)
     connection.execute("INSERT INTO item VALUES (1, 'a', 1)")
     connection.execute("UPDATE item SET name = 'b'")
-    connection.execute("ALTER TABLE item RENAME name TO title; ALTER TABLE item DROP price; ALTER TABLE item ADD kind text")
+    connection.execute(
+        "ALTER TABLE item RENAME name TO title; ALTER TABLE item DROP price; ALTER TABLE item ADD kind text"
+    )
     connection.execute("UPDATE item SET kind = 'x'")
     assert rows(connection, "SELECT (version).* FROM pghistory.versions(NULL::item, '1')") == [
         *((1, "a", None), (1, "b", None), (1, "b", "x"))
@@ -255,13 +277,13 @@ def test_columns_that_changed_are_as_the_table_has_them_now(connection: Connecti
 
 def test_keys_of_several_columns_and_odd_names(connection: Connection, image: str) -> None:
     connection.execute(
-        """CREATE TABLE "{t} %s" ("k%I" text, "B" integer, "it's {x}" json, PRIMARY KEY ("k%I", "B"))""".encode()
+        b"""CREATE TABLE "{t} %s" ("k%I" text, "B" integer, "it's {x}" json, PRIMARY KEY ("k%I", "B"))"""
     )
     keep(connection, image, '"{t} %s"')
-    connection.execute("""INSERT INTO "{t} %s" VALUES ('a''{%', 1, '{"a":  1}'), ('a''{%', 2, NULL)""".encode())
-    connection.execute("""UPDATE "{t} %s" SET "it's {x}" = NULL WHERE "B" = 1""".encode())
+    connection.execute(b"""INSERT INTO "{t} %s" VALUES ('a''{%', 1, '{"a":  1}'), ('a''{%', 2, NULL)""")
+    connection.execute(b"""UPDATE "{t} %s" SET "it's {x}" = NULL WHERE "B" = 1""")
     found = connection.execute(
-        """SELECT (version)."it's {x}"::text FROM pghistory.versions(NULL::"{t} %s", '{"k%I": "a''{%", "B": 1}')""".encode()
+        b"""SELECT (version)."it's {x}"::text FROM pghistory.versions(NULL::"{t} %s", '{"k%I": "a''{%", "B": 1}')"""
     )
     assert found.fetchall() == [('{"a":  1}',), (None,)]
 
@@ -276,7 +298,10 @@ def test_generated_columns_and_partitions(connection: Connection, image: str) ->
     keep(connection, image)
     connection.execute("INSERT INTO item VALUES (1, 'a')")
     connection.execute("UPDATE item SET name = 'bb'")
-    assert rows(connection, "SELECT (version).* FROM pghistory.versions(NULL::item, '1')") == [(1, "a", 1), (1, "bb", 2)]
+    assert rows(connection, "SELECT (version).* FROM pghistory.versions(NULL::item, '1')") == [
+        (1, "a", 1),
+        (1, "bb", 2),
+    ]
     check(connection, "1")
 
 
@@ -287,11 +312,23 @@ def test_what_is_not_kept_is_refused(connection: Connection) -> None:
     refused(connection, state, "table public.item is not tracked", query)
     track(connection, "item")
     refused(connection, state, "do not tell what it was like", query)
-    refused(connection, errors.WrongObjectType, "is not the row type of a table", "SELECT * FROM pghistory.versions(1, '1')")
-    refused(connection, errors.NullValueNotAllowed, "must not be null", "SELECT * FROM pghistory.versions(NULL::item, NULL)")
+    refused(
+        connection,
+        errors.WrongObjectType,
+        "is not the row type of a table",
+        "SELECT * FROM pghistory.versions(1, '1')",
+    )
+    refused(
+        connection,
+        errors.NullValueNotAllowed,
+        "must not be null",
+        "SELECT * FROM pghistory.versions(NULL::item, NULL)",
+    )
 
 
-def test_only_events_that_the_caller_may_read(connection: Connection, connect: Connect, role: Callable[..., str]) -> None:
+def test_only_events_that_the_caller_may_read(
+    connection: Connection, connect: Connect, role: Callable[..., str]
+) -> None:
     connection.execute(ITEM)
     keep(connection, "after")
     session = connect(user=role("reader"))
