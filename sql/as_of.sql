@@ -400,7 +400,9 @@ CREATE OR REPLACE FUNCTION pghistory._row_columns("table" regclass)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT string_agg(CASE WHEN a.attgenerated = 'v'
-                           THEN (SELECT format('(%s)', pg_get_expr(d.adbin, d.adrelid)) FROM pg_attrdef AS d
+                           THEN (SELECT format('(%s)::%s', pg_get_expr(d.adbin, d.adrelid),
+                                               format_type(a.atttypid, a.atttypmod))
+                                   FROM pg_attrdef AS d
                                   WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum)
                            ELSE quote_ident(a.attname) END, ', ' ORDER BY a.attnum)
       FROM pg_attribute AS a

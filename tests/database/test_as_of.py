@@ -57,9 +57,12 @@ def test_rows_are_found_by_keys_of_every_type(
 ) -> None:
     connection.execute("CREATE TYPE mood AS ENUM ('sad', 'glad')")
     connection.execute("CREATE DOMAIN code AS text NOT NULL CHECK (VALUE <> '')")
-    connection.execute(
-        "CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
-    )
+    try:
+        connection.execute(
+            "CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+        )
+    except psycopg.errors.FeatureNotSupported:  # by a server that was built without ICU
+        definition = definition.replace("text COLLATE blind", "citext")
     connection.execute(f"CREATE TABLE thing ({definition})")
     event_table = keep(connection, "thing", KEPT_BY[kept])
     with connection.cursor() as cursor:
