@@ -165,6 +165,18 @@ AS $function$
      WHERE a.attrelid = "table" AND a.attnum = number
 $function$;
 
+-- Was the column made by this transaction? If an earlier one did, rows may have been written since.
+CREATE OR REPLACE FUNCTION pghistory._is_of_this_transaction("table" regclass, number smallint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (SELECT age(a.xmin) <= 0 FROM pg_attribute AS a WHERE a.attrelid = "table" AND a.attnum = number);
+END
+$function$;
+
 -- What a domain is made of, and whether it refuses null; any other type is made of itself.
 CREATE OR REPLACE FUNCTION pghistory._base_type(
     INOUT type_id oid, INOUT type_modifier integer, OUT refuses_null boolean)
@@ -253,7 +265,8 @@ $function$;
 -- The foreign keys that point at a table: from which table, its columns, and those that they point at. Copies that
 -- PostgreSQL makes for partitions are left out.
 CREATE OR REPLACE FUNCTION pghistory._foreign_keys_to(
-    "table" regclass, OUT referring regclass, OUT columns name[], OUT referred name[], OUT delete_action "char")
+    "table" regclass, OUT referring regclass, OUT columns name[], OUT referred name[], OUT delete_action "char",
+    OUT update_action "char")
  RETURNS SETOF record
  LANGUAGE sql
  STABLE
@@ -266,7 +279,7 @@ AS $function$
            ARRAY(SELECT a.attname FROM unnest(c.confkey) WITH ORDINALITY AS k(number, position)
                                        JOIN pg_attribute AS a ON a.attrelid = c.confrelid AND a.attnum = k.number
                   ORDER BY k.position),
-           c.confdeltype
+           c.confdeltype, c.confupdtype
       FROM pg_constraint AS c
      WHERE c.confrelid = "table" AND c.contype = 'f' AND c.conparentid = 0
 $function$;
@@ -900,7 +913,9 @@ AS $function$
 BEGIN
     RETURN pghistory._has_state()
        AND EXISTS (SELECT FROM pg_attribute
-                    WHERE attrelid = to_regclass('pghistory.tracker') AND attname = 'since_empty');
+                    WHERE attrelid = to_regclass('pghistory.tracker') AND attname = 'since_empty')
+       AND EXISTS (SELECT FROM pg_attribute
+                    WHERE attrelid = to_regclass('pghistory.event_column') AND attname = 'rewrites');
 END
 $function$;
 
@@ -1048,9 +1063,7 @@ BEGIN
         PRIMARY KEY (event_table, column_name)
     );
     ALTER TABLE pghistory.event_column
-        ADD COLUMN IF NOT EXISTS rewritten_after bigint,
-        ADD COLUMN IF NOT EXISTS rewritten_at timestamp with time zone,
-        ADD COLUMN IF NOT EXISTS rewritten_xid xid8,
+        ADD COLUMN IF NOT EXISTS rewrites jsonb NOT NULL DEFAULT '[]',
         ADD COLUMN IF NOT EXISTS unreadable_until bigint;
     COMMENT ON TABLE pghistory.event_column IS
         'The registry of the columns of event tables: which column of the tracked table each one holds.';
@@ -1058,8 +1071,9 @@ BEGIN
         'The last event before the table got this column; null where it had it from the start.';
     COMMENT ON COLUMN pghistory.event_column.missing_value IS
         'What rows that were there when the table got this column have in it.';
-    COMMENT ON COLUMN pghistory.event_column.rewritten_after IS
-        'The last event before a DDL statement gave rows other values in this column, without an event.';
+    COMMENT ON COLUMN pghistory.event_column.rewrites IS
+        'When DDL statements gave rows other values in this column without an event: after which event, at what time, '
+        'in which transaction.';
     COMMENT ON COLUMN pghistory.event_column.unreadable_until IS
         'The last event whose value could not become what the column holds now.';
 
@@ -1533,7 +1547,8 @@ DECLARE
 BEGIN
     is_well_formed := COALESCE(
         CASE
-        WHEN action IN ('save event table', 'save columns', 'note rewrite', 'save tracker', 'save function') THEN
+        WHEN action IN ('save event table', 'save columns', 'note rewrite', 'save tracker', 'restart trackers',
+                        'save function') THEN
             event_table <> "table"
             AND NOT pghistory._is_event_table("table") AND NOT pghistory._is_tracked(event_table)
             AND (SELECT c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
@@ -1696,6 +1711,17 @@ BEGIN
     WHEN 'save event table' THEN
         -- Trackers of a table that is gone, where nothing told us.
         DELETE FROM pghistory.tracker AS t WHERE t.event_table = NEW.event_table AND t."table" <> NEW."table";
+        -- On another server the ids of transactions mean something else.
+        IF (SELECT split_part(e.origin, '/', 1) <> split_part(pghistory._origin(NEW."table"), '/', 1)
+              FROM pghistory.event_table AS e WHERE e.event_table = NEW.event_table)
+        THEN
+            UPDATE pghistory.tracker AS t SET since_xid = '0' WHERE t.event_table = NEW.event_table;
+            UPDATE pghistory.event_column AS c
+               SET added_xid = NULL,
+                   rewrites = (SELECT COALESCE(jsonb_agg(r - 'xid' ORDER BY position), '[]')
+                                 FROM jsonb_array_elements(c.rewrites) WITH ORDINALITY AS r(r, position))
+             WHERE c.event_table = NEW.event_table;
+        END IF;
         INSERT INTO pghistory.event_table AS e
             (event_table, "table", table_schema, table_name, origin, obj_key, obj_key_numbers, obj_key_given,
              obj_fk, context, append_only, foreign_until)
@@ -1729,7 +1755,7 @@ BEGIN
         )
         INSERT INTO pghistory.event_column
             (event_table, column_name, table_column_name, table_column_number, added_after, added_at, added_xid,
-             missing_value, rewritten_after, rewritten_at, rewritten_xid, unreadable_until)
+             missing_value, rewrites, unreadable_until)
         SELECT NEW.event_table, d.column_name, d.table_column_name, d.table_column_number,
                COALESCE(c.added_after, d.added_after),
                CASE WHEN c.added_after IS NOT NULL THEN c.added_at
@@ -1737,7 +1763,7 @@ BEGIN
                CASE WHEN c.added_after IS NOT NULL THEN c.added_xid
                     WHEN d.added_after IS NOT NULL THEN pg_current_xact_id() END,
                COALESCE(c.missing_value, d.missing_value),
-               c.rewritten_after, c.rewritten_at, c.rewritten_xid, c.unreadable_until
+               COALESCE(c.rewrites, '[]'), c.unreadable_until
           FROM jsonb_to_recordset(details)
                    AS d(column_name name, table_column_name name, table_column_number smallint, added_after bigint,
                         missing_value text)
@@ -1749,15 +1775,20 @@ BEGIN
         ON CONFLICT DO NOTHING;
     WHEN 'note rewrite' THEN
         UPDATE pghistory.event_column AS c
-           SET rewritten_after = CASE WHEN d.is_rewritten THEN d.last_event ELSE c.rewritten_after END,
-               rewritten_at = CASE WHEN d.is_rewritten THEN COALESCE(c.rewritten_at, transaction_timestamp())
-                                   ELSE c.rewritten_at END,
-               rewritten_xid = CASE WHEN d.is_rewritten THEN COALESCE(c.rewritten_xid, pg_current_xact_id())
-                                    ELSE c.rewritten_xid END,
+           SET rewrites = CASE WHEN d.is_rewritten
+                               THEN c.rewrites || jsonb_build_object(
+                                        'after', d.last_event, 'at', transaction_timestamp(),
+                                        'xid', pg_current_xact_id()::text)
+                               ELSE c.rewrites END,
                unreadable_until = CASE WHEN d.is_unreadable THEN d.last_event ELSE c.unreadable_until END
           FROM jsonb_to_recordset(details)
                    AS d(table_column_number smallint, last_event bigint, is_rewritten boolean, is_unreadable boolean)
          WHERE c.event_table = NEW.event_table AND c.table_column_number = d.table_column_number;
+    WHEN 'restart trackers' THEN
+        UPDATE pghistory.tracker AS t
+           SET since = pghistory._tracking_since(NEW."table"), since_xid = pg_current_xact_id(),
+               since_event = COALESCE(pghistory._last_event(NEW.event_table), 0)
+         WHERE t.event_table = NEW.event_table AND t."table" = NEW."table";
     WHEN 'save tracker' THEN
         INSERT INTO pghistory.tracker AS t
             ("table", label, kind, fields, field_numbers, exclude, exclude_numbers, condition,
@@ -3870,9 +3901,34 @@ AS $function$
                 ORDER BY k.place) END
 $function$;
 
--- Have rows other values in a column than their last events say? Then the DDL statement that gave it another type or
--- added it computed them.
-CREATE OR REPLACE FUNCTION pghistory._is_rewritten("table" regclass, event_table regclass, field name)
+-- May the DDL statement that is being followed have computed a column's values? Not if it is but an ALTER TABLE without
+-- the word for it.
+CREATE OR REPLACE FUNCTION pghistory._may_compute(query text)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(query !~* '^[[:space:]]*ALTER[[:space:]]+TABLE[[:>:]]' OR query ~* '[[:<:]]USING[[:>:]]'
+                    OR query ~ ';[[:space:]]*[^[:space:]]', true)
+$function$;
+
+-- Does it say that it computes those of one of these columns? That leaves no trace in the catalogs if the type stays.
+CREATE OR REPLACE FUNCTION pghistory._computes(query text, columns name[])
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT COALESCE(query ~* '[[:<:]]TYPE[[:>:]].*[[:<:]]USING[[:>:]]', false)
+       AND EXISTS (SELECT FROM unnest(columns) AS c(name) WHERE strpos(lower(query), lower(c.name)) > 0)
+$function$;
+
+-- Have rows other values in a column than what is expected, an SQL expression over their last event e? Then DDL
+-- computed them, or what was written before it was followed is not known. Of rows without events nothing is known;
+-- where it matters, the others have to speak for them.
+CREATE OR REPLACE FUNCTION pghistory._is_rewritten(
+    "table" regclass, event_table regclass, field name, expected text, unseen_matter boolean)
  RETURNS boolean
  LANGUAGE plpgsql
  STABLE
@@ -3881,29 +3937,36 @@ AS $function$
 DECLARE
     key CONSTANT name[] := (SELECT e.obj_key FROM pghistory.event_table AS e
                              WHERE e.event_table = _is_rewritten.event_table);
-    is_rewritten boolean;
+    found record;
 BEGIN
-    IF NOT pghistory._may_rewrite("table") OR NOT pghistory._may_rewrite(event_table) THEN
+    IF key = '{}' THEN
+        RETURN false;  -- its events tell nothing about rows
+    ELSIF NOT pghistory._may_rewrite("table") OR NOT pghistory._may_rewrite(event_table) THEN
         RETURN true;  -- it cannot be looked at
     END IF;
     EXECUTE format(
-        'SELECT EXISTS (SELECT FROM %s AS t CROSS JOIN LATERAL ('
-        'SELECT e.%I AS value FROM %s AS e WHERE %s AND e.pgh_operation IN (''I'', ''U'') '
-        'ORDER BY e.pgh_id DESC LIMIT 1) AS e WHERE ROW(e.value)::record *<> ROW(t.%I)::record)',
-        pghistory._table_name("table"), field, pghistory._table_name(event_table),
+        'SELECT bool_or(is_seen AND is_other) AS differs, bool_or(NOT is_seen) AS has_unseen, '
+        'bool_or(is_seen AND NOT is_other AND is_value) AS is_confirmed FROM ('
+        'SELECT e.pgh_id IS NOT NULL AS is_seen, ROW(%1$s)::record *<> ROW(t.%2$I)::record AS is_other, '
+        't.%2$I IS NOT NULL AS is_value FROM %3$s AS t LEFT JOIN LATERAL ('
+        'SELECT e.* FROM (SELECT e.* FROM %4$s AS e WHERE %5$s ORDER BY e.pgh_id DESC LIMIT 1) AS e '
+        'WHERE e.pgh_operation IN (''I'', ''U'', ''S'')) AS e ON true) AS looked_at',
+        expected, field,
+        CASE WHEN (SELECT relkind FROM pg_class WHERE oid = "table") = 'p' THEN '' ELSE 'ONLY ' END
+        || pghistory._table_name("table"),
+        pghistory._table_name(event_table),
         pghistory._same_object_text(event_table, key, pghistory._qualified('e', pghistory._object_columns(key)),
-                                    pghistory._qualified('t', key)),
-        field)
-       INTO is_rewritten;
-    RETURN is_rewritten;
+                                    pghistory._qualified('t', key)))
+       INTO found;
+    RETURN COALESCE(found.differs OR unseen_matter AND found.has_unseen AND NOT found.is_confirmed, false);
 EXCEPTION WHEN OTHERS THEN
     RETURN true;
 END
 $function$;
 
--- The columns that events hold follow those of the table.
+-- The columns that events hold follow those of the table. Returns those whose values may not be what the events say.
 CREATE OR REPLACE FUNCTION pghistory._follow_columns("table" regclass, event_table regclass, same_origin boolean)
- RETURNS void
+ RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
@@ -3911,10 +3974,9 @@ DECLARE
     mapped jsonb;
     this record;
     is_readable boolean;
-    rewrites jsonb := '[]';
+    missing_value text;
+    doubtful jsonb := '[]';
     last_event CONSTANT bigint := COALESCE(pghistory._last_event(event_table), 0);
-    has_key CONSTANT boolean := (SELECT e.obj_key <> '{}' FROM pghistory.event_table AS e
-                                  WHERE e.event_table = _follow_columns.event_table);
 BEGIN
     -- Renamed and dropped ones. A dropped column stays in the event table, and is nobody's.
     SELECT COALESCE(jsonb_agg(jsonb_build_object(
@@ -3952,11 +4014,21 @@ BEGIN
         is_readable := pghistory._retype_column(
             event_table, this.column_name, this.type_id, this.type_modifier, this.collation_id);
         PERFORM pghistory._copy_storage(event_table, this.column_name, "table", this.name);
-        rewrites := rewrites || jsonb_build_object(
-            'table_column_number', this.number, 'last_event', last_event, 'is_unreadable', NOT is_readable,
-            'is_rewritten', NOT is_readable
-                            OR has_key AND pghistory._is_rewritten("table", event_table, this.name));
+        IF NOT is_readable OR pghistory._may_compute(current_query()) THEN
+            doubtful := doubtful || jsonb_build_object(
+                'name', this.name, 'table_column_number', this.number, 'last_event', last_event,
+                'is_unreadable', NOT is_readable, 'expected', format('e.%I', this.column_name), 'is_new', false);
+        END IF;
     END LOOP;
+
+    doubtful := doubtful || COALESCE((
+        SELECT jsonb_agg(jsonb_build_object(
+                   'name', c.name, 'table_column_number', c.number, 'last_event', last_event,
+                   'is_unreadable', false, 'expected', format('e.%I', m.column_name), 'is_new', false))
+          FROM jsonb_to_recordset(mapped) AS m(column_name name, table_column_number smallint)
+               JOIN pghistory._columns("table") AS c ON c.number = m.table_column_number
+         WHERE pghistory._computes(current_query(), ARRAY[c.name])
+           AND NOT doubtful @> jsonb_build_array(jsonb_build_object('table_column_number', c.number))), '[]');
 
     -- Added ones, where a tracker wants every column, and those that are missing.
     FOR this IN
@@ -3979,27 +4051,141 @@ BEGIN
         PERFORM pghistory._ensure_column(event_table, this.name,
                                          this.type_id, this.type_modifier, this.collation_id);
         PERFORM pghistory._copy_storage(event_table, this.name, "table", this.name);
+        missing_value := pghistory._missing_value("table", this.number);
         mapped := mapped || jsonb_build_object(
             'column_name', this.name, 'table_column_name', this.name, 'table_column_number', this.number,
-            'added_after', last_event,
-            'missing_value', pghistory._missing_value("table", this.number));
-        IF has_key AND pghistory._is_filled("table", this.number) THEN
-            rewrites := rewrites || jsonb_build_object(
-                'table_column_number', this.number, 'last_event', last_event, 'is_unreadable', false,
-                'is_rewritten', pghistory._is_rewritten("table", event_table, this.name));
+            'added_after', last_event, 'missing_value', missing_value);
+        IF pghistory._is_filled("table", this.number)
+           OR NOT pghistory._is_of_this_transaction("table", this.number)
+        THEN
+            doubtful := doubtful || jsonb_build_object(
+                'name', this.name, 'table_column_number', this.number, 'last_event', last_event,
+                'is_unreadable', false, 'is_new', true,
+                'expected', format('%L::%s', missing_value, format_type(this.type_id, this.type_modifier)));
         END IF;
     END LOOP;
 
     INSERT INTO pghistory._request VALUES ('save columns', "table", event_table, mapped);
-    IF rewrites <> '[]' THEN
-        INSERT INTO pghistory._request VALUES ('note rewrite', "table", event_table, rewrites);
+    RETURN doubtful;
+END
+$function$;
+
+-- Notes what DDL did to values without an event.
+CREATE OR REPLACE FUNCTION pghistory._note_rewrites("table" regclass, event_table regclass, doubtful jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    found CONSTANT jsonb := (
+        SELECT jsonb_agg(d || jsonb_build_object('is_rewritten', (d -> 'is_unreadable')::boolean
+                   OR pghistory._is_rewritten("table", _note_rewrites.event_table, d ->> 'name', d ->> 'expected',
+                                              NOT (d -> 'is_new')::boolean)))
+          FROM jsonb_array_elements(doubtful) AS d);
+BEGIN
+    IF found @? '$[*] ? (@.is_rewritten == true)' THEN
+        INSERT INTO pghistory._request VALUES ('note rewrite', "table", event_table, found);
     END IF;
 END
 $function$;
 
--- Events of another key: they know it if they hold its columns.
+-- Have events that named their objects by one key told all that happened to another one? If it never changed. Then they
+-- can name them by that.
+CREATE OR REPLACE FUNCTION pghistory._was_constant(
+    "table" regclass, event_table regclass, obj_key name[], fields name[])
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    held CONSTANT name[] := pghistory._object_columns(obj_key);
+    others CONSTANT name[] := pghistory._other_key_columns(obj_key);
+    columns CONSTANT name[] := ARRAY(
+        SELECT m.column_name
+          FROM unnest(fields) WITH ORDINALITY AS k(field, position)
+               JOIN pghistory.event_column AS m
+                 ON m.event_table = _was_constant.event_table AND m.table_column_name = k.field
+         ORDER BY k.position);
+    was_constant boolean;
+BEGIN
+    IF obj_key = '{}' OR held <@ ARRAY(SELECT attname FROM pg_attribute WHERE attrelid = event_table) IS NOT TRUE
+       OR cardinality(columns) < cardinality(fields)
+       OR NOT pghistory._may_rewrite("table") OR NOT pghistory._may_rewrite(event_table)
+       OR EXISTS (SELECT FROM unnest(obj_key) AS k(field)
+                   WHERE k.field NOT IN (SELECT c.name FROM pghistory._columns("table") AS c))
+    THEN
+        RETURN false;
+    END IF;
+    EXECUTE (
+        SELECT format(
+                   'SELECT NOT EXISTS (SELECT FROM (SELECT e.*, lag(e.pgh_id) OVER w AS pgh_previous, %1$s '
+                   'FROM %2$s AS e WINDOW w AS (PARTITION BY %3$s ORDER BY e.pgh_id)) AS e '
+                   'WHERE %4$s OR e.pgh_previous IS NOT NULL AND ROW(%5$s)::record *<> ROW(%6$s)::record%7$s) '
+                   'AND NOT EXISTS (SELECT FROM %8$s AS t CROSS JOIN LATERAL ('
+                   'SELECT e.* FROM %2$s AS e WHERE %9$s ORDER BY e.pgh_id DESC LIMIT 1) AS e '
+                   'WHERE ROW(%5$s)::record *<> ROW(%10$s)::record)',
+                   string_agg(format('lag(e.%I) OVER w AS pgh_row_%s', c.name, c.position), ', ' ORDER BY c.position),
+                   pghistory._table_name(event_table),
+                   array_to_string(pghistory._qualified('e', held), ', '),
+                   string_agg(format('e.%I IS NULL', c.name), ' OR ' ORDER BY c.position),
+                   string_agg(format('e.%I', c.name), ', ' ORDER BY c.position),
+                   string_agg(format('e.pgh_row_%s', c.position), ', ' ORDER BY c.position),
+                   (SELECT format(' OR e.%I IS NOT NULL', a.attname) FROM pg_attribute AS a
+                     WHERE a.attrelid = event_table AND a.attname = others[1] AND NOT a.attisdropped),
+                   pghistory._table_name("table"),
+                   pghistory._same_object_text(event_table, obj_key, pghistory._qualified('e', held),
+                                               pghistory._qualified('t', obj_key)),
+                   array_to_string(pghistory._qualified('t', fields), ', '))
+          FROM unnest(columns) WITH ORDINALITY AS c(name, position))
+       INTO was_constant;
+    RETURN was_constant;
+EXCEPTION WHEN OTHERS THEN
+    RETURN false;
+END
+$function$;
+
+-- Has a key been computed anew? Then there are no rows of keys that have been left by nobody.
+CREATE OR REPLACE FUNCTION pghistory._is_lost("table" regclass, event_table regclass, obj_key name[])
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    held CONSTANT name[] := pghistory._object_columns(obj_key);
+    others CONSTANT name[] := pghistory._other_key_columns(obj_key);
+    is_lost boolean;
+BEGIN
+    IF NOT pghistory._may_rewrite("table") OR NOT pghistory._may_rewrite(event_table) THEN
+        RETURN true;
+    END IF;
+    EXECUTE format(
+        'SELECT EXISTS (SELECT FROM %1$s AS e '
+        'WHERE NOT EXISTS (SELECT FROM %2$s AS t WHERE %3$s) '
+        'AND NOT EXISTS (SELECT FROM %1$s AS l WHERE %4$s AND (l.pgh_operation IN (''D'', ''T'')%5$s))) '
+        'OR NOT EXISTS (SELECT FROM %1$s AS e WHERE e.pgh_operation IN (''I'', ''U'', ''S'', ''B'')) '
+        'AND EXISTS (SELECT FROM %2$s)',
+        pghistory._table_name(event_table), pghistory._table_name("table"),
+        pghistory._same_object_text(event_table, obj_key, pghistory._qualified('t', obj_key),
+                                    pghistory._qualified('e', held)),
+        pghistory._same_object_text(event_table, obj_key, pghistory._qualified('l', held),
+                                    pghistory._qualified('e', held)),
+        (SELECT format(' OR l.%I IS NOT NULL) OR l.%I IS NOT NULL AND (%s', a.attname, a.attname,
+                       pghistory._same_object_text(event_table, obj_key, pghistory._qualified('l', others),
+                                                   pghistory._qualified('e', held)))
+           FROM pg_attribute AS a
+          WHERE a.attrelid = event_table AND a.attname = others[1] AND NOT a.attisdropped))
+       INTO is_lost;
+    RETURN is_lost;
+EXCEPTION WHEN OTHERS THEN
+    RETURN true;
+END
+$function$;
+
+-- Events of another key: they know it if they hold its columns. Says whether they do.
 CREATE OR REPLACE FUNCTION pghistory._fill_key("table" regclass, event_table regclass, obj_key name[])
- RETURNS void
+ RETURNS boolean
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
@@ -4011,7 +4197,7 @@ BEGIN
                    WHERE NOT EXISTS (SELECT FROM pghistory.event_column AS m
                                       WHERE m.event_table = _fill_key.event_table AND m.table_column_name = k.field))
     THEN
-        RETURN;
+        RETURN false;
     END IF;
     FOR this IN
         SELECT k.held, m.column_name, format_type(a.atttypid, a.atttypmod) AS type_text
@@ -4023,6 +4209,7 @@ BEGIN
         EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %I', pghistory._table_name(event_table),
                        this.held, this.type_text, this.column_name);
     END LOOP;
+    RETURN true;
 END
 $function$;
 
@@ -4059,6 +4246,7 @@ DECLARE
     wanted name[];
     this record;
     fresh boolean := false;
+    is_lost boolean := false;
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_key.event_table;
     present := pghistory._current_names("table", registered.obj_key, registered.obj_key_numbers, same_origin);
@@ -4084,11 +4272,15 @@ BEGIN
              WHERE (starts_with(c.name, 'pgh_obj_') OR starts_with(c.name, 'pgh_other_'))
                AND NOT pghistory._holds(event_table, c.name, c.type_id, c.type_modifier, c.collation_id)
         LOOP
-            PERFORM pghistory._retype_column(
-                event_table, this.name, this.type_id, this.type_modifier, this.collation_id);
+            is_lost := NOT pghistory._retype_column(
+                               event_table, this.name, this.type_id, this.type_modifier, this.collation_id)
+                       OR is_lost OR pghistory._may_compute(current_query());
         END LOOP;
+        is_lost := (is_lost OR pghistory._computes(current_query(), wanted))
+                   AND pghistory._is_lost("table", event_table, wanted);
     ELSE
         -- Another key: the columns of the old one step aside.
+        is_lost := NOT pghistory._was_constant("table", event_table, present, wanted);
         FOR this IN
             SELECT k.field FROM unnest(pghistory._object_columns(registered.obj_key)
                                        || pghistory._other_key_columns(registered.obj_key)) AS k(field)
@@ -4113,7 +4305,7 @@ BEGIN
         PERFORM pghistory._create_event_indexes(event_table, "table", wanted, 'none');
     END IF;
     IF fresh THEN
-        PERFORM pghistory._fill_key("table", event_table, wanted);
+        is_lost := NOT pghistory._fill_key("table", event_table, wanted) OR is_lost;
     END IF;
 
     INSERT INTO pghistory._request
@@ -4123,6 +4315,10 @@ BEGIN
         'obj_key_numbers', ARRAY(SELECT c.number FROM unnest(wanted) WITH ORDINALITY AS k(field, place)
                                         JOIN pghistory._columns("table") AS c ON c.name = k.field
                                   ORDER BY k.place)));
+    -- What events say of another key is not about these rows: the history begins anew.
+    IF is_lost AND wanted <> '{}' THEN
+        INSERT INTO pghistory._request VALUES ('restart trackers', "table", event_table);
+    END IF;
     IF fresh THEN
         PERFORM pghistory._follow_foreign_key("table", event_table);
     END IF;
@@ -4250,13 +4446,15 @@ AS $function$
 DECLARE
     registered record;
     same_origin boolean;
+    doubtful jsonb;
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _follow_event_table.event_table;
     same_origin := registered.origin = pghistory._origin("table");
     PERFORM pghistory._restore_own_columns("table", event_table, registered.context);
     PERFORM pghistory._follow_trackers("table", event_table, same_origin);
-    PERFORM pghistory._follow_columns("table", event_table, same_origin);
+    doubtful := pghistory._follow_columns("table", event_table, same_origin);
     PERFORM pghistory._follow_key("table", event_table, same_origin);
+    PERFORM pghistory._note_rewrites("table", event_table, doubtful);
     PERFORM pghistory._set_append_only(event_table, registered.append_only);
 END
 $function$;
@@ -4995,7 +5193,8 @@ BEGIN
      WHERE a.attrelid = event_table AND a.attnum > 0 AND NOT a.attisdropped
        AND NOT pghistory._is_reserved_name(a.attname)
        AND NOT EXISTS (SELECT FROM pghistory.event_column AS m
-                        WHERE m.event_table = _data_text.event_table AND a.attname IN (m.column_name, m.table_column_name));
+                        WHERE m.event_table = _data_text.event_table
+                          AND a.attname IN (m.column_name, m.table_column_name));
     RETURN concat_ws(' || ',
         CASE WHEN followed IS NULL THEN '''{}''::jsonb'
              ELSE format('(SELECT to_jsonb(d) FROM (SELECT %s) AS d)', followed) END,
@@ -5014,7 +5213,8 @@ CREATE OR REPLACE FUNCTION pghistory._previous_value_text(
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT CASE WHEN missing_value IS NULL THEN format('%s.%I', alias, field)
-                ELSE format('CASE WHEN %1$s.pgh_id <= %3$s AND %2$s.pgh_id > %3$s THEN %4$L::%5$s ELSE %1$s.%6$I END',
+                ELSE format('CASE WHEN %1$s.pgh_id OPERATOR(pg_catalog.<=) %3$s '
+                            'AND %2$s.pgh_id OPERATOR(pg_catalog.>) %3$s THEN %4$L::%5$s ELSE %1$s.%6$I END',
                             alias, next_alias, added_after, missing_value,
                             (SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
                               WHERE a.attrelid = event_table AND a.attname = field),
@@ -5028,13 +5228,14 @@ CREATE OR REPLACE FUNCTION pghistory._diff_text(event_table regclass)
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT COALESCE(
-               format('COALESCE((SELECT jsonb_object_agg(c.field, jsonb_build_array(c.old, c.new)) '
-                      'FROM (VALUES %s) AS c(field, differs, old, new) WHERE c.differs), ''{}'')',
-                      string_agg(format('(%L, record_image_ne(ROW(%s), ROW(%s)), %s, %s)', m.table_column_name, v.old, v.new,
-                                        pghistory._json_text(a.atttypid, v.old), pghistory._json_text(a.atttypid, v.new)),
-                                 ', ' ORDER BY m.table_column_number)),
-               '''{}''::jsonb')
+    SELECT CASE WHEN count(*) = 0 THEN '''{}''::jsonb'
+                ELSE format('COALESCE((SELECT jsonb_object_agg(c.field, jsonb_build_array(c.old, c.new)) '
+                            'FROM (VALUES %s) AS c(field, differs, old, new) WHERE c.differs), ''{}'')',
+                            string_agg(format('(%L, record_image_ne(ROW(%s), ROW(%s)), %s, %s)',
+                                              m.table_column_name, v.old, v.new,
+                                              pghistory._json_text(a.atttypid, v.old),
+                                              pghistory._json_text(a.atttypid, v.new)),
+                                       ', ' ORDER BY m.table_column_number)) END
       FROM pghistory.event_column AS m
            JOIN pg_attribute AS a ON a.attrelid = m.event_table AND a.attname = m.column_name AND NOT a.attisdropped
            CROSS JOIN LATERAL (SELECT pghistory._previous_value_text(
@@ -5055,8 +5256,8 @@ DECLARE
     has_moves boolean := false;
 BEGIN
     IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = event_table AND attname = other AND NOT attisdropped) THEN
-        EXECUTE format('SELECT EXISTS (SELECT FROM %s AS e WHERE e.%I IS NOT NULL%s)', pghistory._table_name(event_table),
-                       other, ' AND e.pgh_operation = ' || quote_literal(operation))
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s AS e WHERE e.%I IS NOT NULL%s)',
+                       pghistory._table_name(event_table), other, ' AND e.pgh_operation = ' || quote_literal(operation))
            INTO has_moves;
     END IF;
     RETURN has_moves;
@@ -5071,8 +5272,8 @@ CREATE OR REPLACE FUNCTION pghistory._key_before_text(event_table regclass, obj_
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT CASE WHEN pghistory._has_moves(event_table, obj_key, 'U') THEN
-        ARRAY(SELECT format('CASE WHEN e.pgh_operation = ''U'' THEN COALESCE(e.%I, e.%I) ELSE e.%I END', k.other, k.held,
-                            k.held)
+        ARRAY(SELECT format('CASE WHEN e.pgh_operation = ''U'' THEN COALESCE(e.%I, e.%I) ELSE e.%I END',
+                            k.other, k.held, k.held)
                 FROM unnest(pghistory._object_columns(obj_key), pghistory._other_key_columns(obj_key)) WITH ORDINALITY
                          AS k(held, other, position)
                ORDER BY k.position)
@@ -5092,7 +5293,8 @@ DECLARE
     key_before CONSTANT text[] := pghistory._key_before_text(event_table, obj_key);
     previous text;
 BEGIN
-    previous := format('(SELECT p.pgh_id FROM %s AS p WHERE %s AND p.pgh_id < e.pgh_id AND %s ORDER BY p.pgh_id DESC LIMIT 1)',
+    previous := format('(SELECT p.pgh_id FROM %s AS p WHERE %s AND p.pgh_id < e.pgh_id AND %s '
+                       'ORDER BY p.pgh_id DESC LIMIT 1)',
                        relation, wanted,
                        pghistory._same_object_text(event_table, obj_key,
                                                    pghistory._qualified('p', pghistory._object_columns(obj_key)),
@@ -5141,8 +5343,8 @@ BEGIN
         pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
         relation, wanted, ' LIMIT ' || max_rows,
         CASE WHEN registered.obj_key <> '{}'
-             THEN format(E'\n               LEFT JOIN LATERAL (SELECT p.* FROM %s AS p WHERE p.pgh_id = %s OFFSET 0) AS p'
-                         ' ON true',
+             THEN format(E'\n               LEFT JOIN LATERAL (SELECT p.* FROM %s AS p WHERE p.pgh_id = %s OFFSET 0) '
+                         'AS p ON true',
                          relation, pghistory._previous_event_text(event_table, registered.obj_key, 'true')) END);
 END
 $function$;
@@ -5312,7 +5514,8 @@ BEGIN
             pghistory._table_name("table"), values_text,
             (SELECT string_agg('v' || position, ', ' ORDER BY position)
                FROM unnest(columns) WITH ORDINALITY AS c(field, position)),
-            (SELECT string_agg(format('t.%I %s v.v%s', c.field, pghistory._equality_operator(t.type_id), c.position), ' AND ')
+            (SELECT string_agg(format('t.%I %s v.v%s', c.field, pghistory._equality_operator(t.type_id), c.position),
+                               ' AND ')
                FROM unnest(columns) WITH ORDINALITY AS c(field, position)
                     JOIN pghistory._columns("table") AS t ON t.name = c.field));
     END IF;
@@ -5321,7 +5524,8 @@ BEGIN
                        ELSE 'ROW(%1$s) IN (SELECT %1$s FROM %4$s AS e JOIN (VALUES %2$s) AS v(%3$s) ON %5$s)' END,
                   held, values_text, string_agg('v' || c.position, ', ' ORDER BY c.position),
                   pghistory._table_name(_referring_condition.event_table),
-                  string_agg(format('e.%I %s v.v%s', a.attname, pghistory._equality_operator(a.atttypid), c.position), ' AND '))
+                  string_agg(format('e.%I %s v.v%s', a.attname, pghistory._equality_operator(a.atttypid), c.position),
+                             ' AND '))
       INTO from_event
       FROM unnest(columns) WITH ORDINALITY AS c(field, position)
            JOIN pghistory.event_column AS m
@@ -5393,11 +5597,12 @@ END
 $function$;
 COMMENT ON FUNCTION pghistory.references(
     regclass, text, text, uuid, timestamp with time zone, timestamp with time zone, bigint) IS
-    'Events of an object, as events() returns them, and of every tracked row whose foreign key points, or pointed, at it.';
+    'Events of an object, as events() returns them, and of every tracked row whose foreign key points, or pointed, '
+    'at it.';
 -- The table as it was.
 --
--- A row is looked for under its key. Its events, in the order of pgh_id, are those that came under the key and those that
--- left it: by being deleted, or by an update that gave the row another key. Times are not in that order, since a
+-- A row is looked for under its key. Its events, in the order of pgh_id, are those that came under the key and those
+-- that left it: by being deleted, or by an update that gave the row another key. Times are not in that order, since a
 -- transaction that began earlier may write later; what counts is the last event, in that order, of the transactions
 -- that had happened.
 
@@ -5481,7 +5686,8 @@ $function$;
 
 -- Which events can tell what a table was like: those of trackers that record every row, without a condition, with all
 -- columns, in one event table that names the object. After-images say what a row became, before-images what it was.
--- `labels` has the label to read for each operation's letter; `missing` says what nothing records.
+-- `labels` has the label to read for each operation's letter; `missing` says what nothing records. It is complete if
+-- TRUNCATE has been recorded as long as the rest.
 CREATE OR REPLACE FUNCTION pghistory._history_sources(
     "table" regclass,
     OUT event_table regclass,
@@ -5490,6 +5696,8 @@ CREATE OR REPLACE FUNCTION pghistory._history_sources(
     OUT since timestamp with time zone,
     OUT since_xid xid8,
     OUT since_event bigint,
+    OUT is_complete boolean,
+    OUT since_empty boolean,
     OUT missing text)
  RETURNS SETOF record
  LANGUAGE sql
@@ -5502,34 +5710,46 @@ AS $function$
                ('after', 'insert', 'I', false), ('after', 'update', 'U', false), ('after', 'delete', 'D', false),
                ('after', 'truncate', 'T', true)
     ), recorded AS (
-        SELECT t.event_table, t.label, t.since, t.since_xid, t.since_event, o.operation, o.code,
-               CASE WHEN o.condition IS NOT NULL THEN 'with a condition'
-                    WHEN e.obj_key = '{}' THEN 'without the key'
-                    WHEN f.missing IS NOT NULL THEN format('without %s', f.missing) END AS lack
+        SELECT t.event_table, t.label, t.since, t.since_xid, t.since_event, t.since_empty, o.operation, o.code,
+               -- one that is void now narrowed what was written before
+               CASE WHEN t.condition IS NOT NULL THEN 'with a condition'
+                    WHEN e.obj_key = '{}' THEN 'without the key' END AS lack,
+               'without ' || f.missing AS lack_of_columns
           FROM pghistory.tracker AS t
                JOIN pghistory.event_table AS e ON e.event_table = t.event_table
                JOIN pghistory._operations(_history_sources."table") AS o ON o.label = t.label
                CROSS JOIN LATERAL (
                    SELECT string_agg(c.name, ', ' ORDER BY c.number)
-                     FROM pghistory._columns(_history_sources."table") AS c WHERE c.name <> ALL (o.fields)) AS f(missing)
+                     FROM pghistory._columns(_history_sources."table") AS c
+                    WHERE c.name <> ALL (o.fields)) AS f(missing)
          WHERE t."table" = _history_sources."table"
     ), covered AS (
         -- each operation by the tracker that has been there longest
         SELECT DISTINCT ON (e.event_table, n.image, n.operation)
                e.event_table, n.image, n.operation, n.code, n.is_optional, r.label, r.since, r.since_xid, r.since_event,
-               r.lack
+               r.since_empty, l.lack
           FROM (SELECT DISTINCT t.event_table FROM pghistory.tracker AS t
                  WHERE t."table" = _history_sources."table") AS e
                CROSS JOIN needed AS n
                LEFT JOIN recorded AS r
                       ON r.event_table = e.event_table AND r.operation = n.operation AND r.code = n.code
-         ORDER BY e.event_table, n.image, n.operation, (r.lack IS NOT NULL), r.since
+               -- what a row was inserted with, before-images know from the next
+               CROSS JOIN LATERAL (
+                   SELECT COALESCE(r.lack, CASE WHEN (n.image, n.operation) <> ('before', 'insert')
+                                                THEN r.lack_of_columns END)) AS l(lack)
+         ORDER BY e.event_table, n.image, n.operation, (l.lack IS NOT NULL), r.since
     )
     SELECT c.event_table, c.image,
            COALESCE(jsonb_object_agg(c.code, c.label) FILTER (WHERE c.label IS NOT NULL AND c.lack IS NULL), '{}'),
-           max(c.since) FILTER (WHERE c.lack IS NULL),
-           (array_agg(c.since_xid ORDER BY c.since DESC NULLS LAST) FILTER (WHERE c.lack IS NULL))[1],
-           max(c.since_event) FILTER (WHERE c.lack IS NULL),
+           max(c.since) FILTER (WHERE c.lack IS NULL AND NOT c.is_optional),
+           (array_agg(c.since_xid ORDER BY c.since DESC NULLS LAST)
+                FILTER (WHERE c.lack IS NULL AND NOT c.is_optional))[1],
+           max(c.since_event) FILTER (WHERE c.lack IS NULL AND NOT c.is_optional),
+           bool_and(c.lack IS NULL AND c.label IS NOT NULL AND c.since_event <= (
+               SELECT max(o.since_event) FROM covered AS o
+                WHERE o.event_table = c.event_table AND o.image = c.image AND NOT o.is_optional))
+               FILTER (WHERE c.is_optional),
+           bool_and(c.since_empty) FILTER (WHERE c.lack IS NULL AND NOT c.is_optional),
            string_agg(concat(c.operation, ' (' || c.lack || ')'), ', ' ORDER BY c.operation)
                FILTER (WHERE (c.label IS NULL OR c.lack IS NOT NULL) AND NOT c.is_optional)
       FROM covered AS c
@@ -5545,8 +5765,8 @@ CREATE OR REPLACE FUNCTION pghistory._check_history_is_kept("table" regclass)
 AS $function$
 DECLARE
     root CONSTANT regclass := pghistory._partition_root("table");
-    advice CONSTANT text := format('From when SELECT pghistory.track(%L, kind => ''history'') is called on, it can be told.',
-                                   pghistory._table_name("table"));
+    advice CONSTANT text := format('From when SELECT pghistory.track(%L, kind => ''history'') is called on, '
+                                   'it can be told.', pghistory._table_name("table"));
     missing text;
 BEGIN
     IF NOT pghistory._is_tracked("table") THEN
@@ -5570,7 +5790,7 @@ $function$;
 -- The source for a table at a time, or the refusal that says from when on it can be told.
 CREATE OR REPLACE FUNCTION pghistory._history_source(
     "table" regclass, at timestamp with time zone, OUT event_table regclass, OUT image text, OUT labels jsonb,
-    OUT since_event bigint)
+    OUT since_event bigint, OUT is_complete boolean, OUT since_empty boolean)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
@@ -5589,6 +5809,8 @@ BEGIN
             image := source.image;
             labels := source.labels;
             since_event := source.since_event;
+            is_complete := source.is_complete;
+            since_empty := source.since_empty;
             RETURN;
         END IF;
         earliest := LEAST(earliest, source.since);
@@ -5613,7 +5835,8 @@ DECLARE
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _refuse_to_guess.event_table;
     EXECUTE format('SELECT %s, e.pgh_created_at FROM %s AS e WHERE e.pgh_id = $1',
-                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
+                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key,
+                                       'e'),
                    pghistory._table_name(event_table))
        INTO obj, began USING event_id;
     RAISE EXCEPTION 'what row % of table % was like before % is not known', obj,
@@ -5638,7 +5861,8 @@ DECLARE
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _refuse_vanished.event_table;
     EXECUTE format('SELECT %s FROM %s AS e WHERE e.pgh_id = $1',
-                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
+                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key,
+                                       'e'),
                    pghistory._table_name(event_table))
        INTO obj USING event_id;
     RAISE EXCEPTION 'when row % of table % went is not known', obj, pghistory._table_name(registered."table")
@@ -5647,6 +5871,32 @@ BEGIN
                               pghistory._table_name(event_table), event_id),
               HINT = 'TRUNCATE is recorded by kind ''history'' and ''before_truncate''; '
                      'partitions that are dropped or detached are not.';
+END
+$function$;
+
+-- What a transaction leaves open in which two rows had the same key for a while.
+CREATE OR REPLACE FUNCTION pghistory._refuse_to_choose(event_table regclass, event_id bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    registered record;
+    obj text;
+BEGIN
+    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _refuse_to_choose.event_table;
+    EXECUTE format('SELECT %s FROM %s AS e WHERE e.pgh_id = $1',
+                   pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key,
+                                       'e'),
+                   pghistory._table_name(event_table))
+       INTO obj USING event_id;
+    RAISE EXCEPTION 'which of two rows stayed that were row % of table % is not known', obj,
+            pghistory._table_name(registered."table")
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('The transaction of event %s:%s had two rows under one key before it ended.',
+                              pghistory._table_name(event_table), event_id),
+              HINT = 'Earlier and later times can be told.';
 END
 $function$;
 
@@ -5667,8 +5917,8 @@ BEGIN
 END
 $function$;
 
--- The columns of a table as they were, as SQL expressions over an event e that holds the row, or over the row t of today.
--- Without a time: as the event has them.
+-- The columns of a table as they were, as SQL expressions over an event e that holds the row, or over the row t of
+-- today. Without a time: as the event has them.
 CREATE OR REPLACE FUNCTION pghistory._past_columns(
     "table" regclass, event_table regclass, at timestamp with time zone, from_event boolean, later_event text)
  RETURNS text
@@ -5677,51 +5927,72 @@ CREATE OR REPLACE FUNCTION pghistory._past_columns(
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    registered record;
+    relation CONSTANT text := pghistory._table_name("table");
+    obj_key CONSTANT name[] := (SELECT e.obj_key FROM pghistory.event_table AS e
+                                 WHERE e.event_table = _past_columns.event_table);
+    -- the row of today that is about the same object
+    today CONSTANT text := format('FROM %s AS t WHERE %s', relation,
+                                  pghistory._same_object_text(
+                                      event_table, obj_key, pghistory._qualified('t', obj_key),
+                                      pghistory._qualified('e', pghistory._object_columns(obj_key))));
+    is_past CONSTANT text := CASE WHEN at IS NOT NULL THEN pghistory._happened_text(event_table, 'e', at) END;
     this record;
+    rewritten record;
+    nothing text;
+    refusal text;
     value text;
-    present text;
     expressions text[] := '{}';
 BEGIN
-    SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = _past_columns.event_table;
     FOR this IN
-        SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type_text, m.*
+        SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type_text,
+               h.atttypid <> a.atttypid AS is_other_type, m.*
           FROM pg_attribute AS a
                LEFT JOIN pghistory.event_column AS m
                       ON m.event_table = _past_columns.event_table AND m.table_column_number = a.attnum
+               LEFT JOIN pg_attribute AS h ON h.attrelid = m.event_table AND h.attname = m.column_name
          WHERE a.attrelid = "table" AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'
          ORDER BY a.attnum
     LOOP
-        value := format('e.%I::%s', this.column_name, this.type_text);
+        -- a null of the column's type, also where that is a domain that refuses it
+        nothing := format('(NULL::%s).%I', relation, this.attname);
+        -- (a CASE of a domain's values alone is of that domain)
+        refusal := format('CASE WHEN pghistory._refuse_to_guess_value(%s::oid, %L, %L) THEN %s ELSE %4$s END',
+                          "table"::oid, this.attname, at, nothing);
+        -- The last time that its values changed without an event, of those that had happened; the first of the others.
+        SELECT max(r.after) FILTER (WHERE r.had_happened) AS until,
+               min(r.after) FILTER (WHERE NOT r.had_happened) AS since
+          INTO rewritten
+          FROM (SELECT r.after, pghistory._had_happened(_past_columns.event_table, r.after, r.xid, r.at,
+                                                        _past_columns.at) AS had_happened
+                  FROM jsonb_to_recordset(this.rewrites) AS r(after bigint, xid xid8, at timestamp with time zone)
+                 WHERE _past_columns.at IS NOT NULL) AS r;
+        value := format(CASE WHEN this.is_other_type THEN 'CASE WHEN e.%1$I IS NOT NULL THEN e.%1$I::%2$s ELSE %3$s END'
+                             ELSE 'e.%1$I' END, this.column_name, this.type_text, nothing);
+        IF this.added_after IS NOT NULL THEN
+            value := format('CASE WHEN e.pgh_id <= %s THEN %s ELSE %s END', this.added_after,
+                            CASE WHEN at IS NOT NULL AND this.missing_value IS NOT NULL
+                                 THEN format('%L::%s', this.missing_value, this.type_text) ELSE nothing END, value);
+        END IF;
         IF at IS NOT NULL AND this.added_after IS NOT NULL
            AND NOT pghistory._had_happened(event_table, this.added_after, this.added_xid, this.added_at, at)
         THEN
-            value := format('NULL::%s', this.type_text);
+            value := nothing;
         ELSIF NOT from_event THEN
-            value := format('t.%I', this.attname);
-        ELSE
-            IF at IS NOT NULL AND this.missing_value IS NOT NULL THEN
-                value := format('CASE WHEN e.pgh_id <= %s THEN %L::%s ELSE %s END',
-                                this.added_after, this.missing_value, this.type_text, value);
-            END IF;
-            IF at IS NOT NULL AND this.rewritten_after IS NOT NULL
-               AND pghistory._had_happened(event_table, this.rewritten_after, this.rewritten_xid, this.rewritten_at, at)
-            THEN
+            value := CASE WHEN rewritten.since IS NULL THEN format('t.%I', this.attname) ELSE refusal END;
+        ELSIF at IS NULL AND this.unreadable_until IS NOT NULL THEN
+            value := format('CASE WHEN e.pgh_id > %s THEN %s ELSE %s END', this.unreadable_until, value, refusal);
+        ELSIF COALESCE(rewritten.until, rewritten.since, this.unreadable_until) IS NOT NULL THEN
+            value := concat(
+                format('CASE WHEN e.pgh_id > %s', GREATEST(rewritten.until, this.unreadable_until, 0)),
+                -- what an event found that had not happened is of its own time
+                CASE WHEN rewritten.since IS NOT NULL
+                     THEN format(' AND (%s OR e.pgh_id <= %s)', is_past, rewritten.since) END,
+                format(' THEN %s ', value),
                 -- the row of today has it, if nothing happened to it since
-                present := format('FROM %s AS t WHERE %s', pghistory._table_name("table"),
-                                  pghistory._same_object_text(
-                                      event_table, registered.obj_key,
-                                      pghistory._qualified('t', registered.obj_key),
-                                      pghistory._qualified('e', pghistory._object_columns(registered.obj_key))));
-                value := format('CASE WHEN e.pgh_id > %1$s THEN %2$s WHEN NOT (%3$s) AND EXISTS (SELECT %4$s) '
-                                'THEN (SELECT t.%5$I %4$s) WHEN pghistory._refuse_to_guess_value(%6$s::oid, %5$L, %7$L) '
-                                'THEN NULL END',
-                                this.rewritten_after, value, later_event, present, this.attname, "table"::oid, at);
-            ELSIF this.unreadable_until IS NOT NULL THEN
-                value := format('CASE WHEN e.pgh_id > %s THEN %s WHEN pghistory._refuse_to_guess_value(%s::oid, %L, %L) '
-                                'THEN NULL END',
-                                this.unreadable_until, value, "table"::oid, this.attname, at);
-            END IF;
+                CASE WHEN rewritten.since IS NULL
+                     THEN format('WHEN %s AND NOT (%s) AND EXISTS (SELECT %s) THEN (SELECT t.%I %s) ',
+                                 is_past, later_event, today, this.attname, today) END,
+                'ELSE ', refusal, ' END');
         END IF;
         expressions := expressions || format('%s AS %I', value, this.attname);
     END LOOP;
@@ -5754,7 +6025,7 @@ AS $function$
 BEGIN
     IF EXISTS (
         SELECT FROM pg_index AS i
-         WHERE i.indrelid = "table" AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
+         WHERE i.indrelid = "table" AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
            AND ARRAY(SELECT a.attname FROM unnest(i.indkey::smallint[]) WITH ORDINALITY AS k(number, position)
                                            JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number
                                                                   AND a.attnotnull
@@ -5814,8 +6085,8 @@ CREATE OR REPLACE FUNCTION pghistory._snapshot_text(source record, alias text)
 AS $function$
 BEGIN
     RETURN CASE source.image WHEN 'after' THEN
-               format('(%1$s.pgh_id > %2$s AND %1$s.pgh_operation = ''S'' AND %1$s.pgh_label = ANY (%3$L::text[]))', alias,
-                      source.since_event, ARRAY(SELECT DISTINCT value FROM jsonb_each_text(source.labels)))
+               format('(%1$s.pgh_id > %2$s AND %1$s.pgh_operation = ''S'' AND %1$s.pgh_label = ANY (%3$L::text[]))',
+                      alias, source.since_event, ARRAY(SELECT DISTINCT value FROM jsonb_each_text(source.labels)))
            ELSE 'false' END;
 END
 $function$;
@@ -5853,9 +6124,18 @@ BEGIN
         'other key', (SELECT string_agg(format('e.%I AS %I', CASE WHEN has_moves THEN o ELSE h END, h), ', '
                                         ORDER BY position)
                         FROM unnest(others, held) WITH ORDINALITY AS k(o, h, position)),
+        'g.key', array_to_string(pghistory._qualified('g', held), ', '),
+        'e is g', pghistory._same_object_text(event_table, key, pghistory._qualified('e', held),
+                                              pghistory._qualified('g', held)),
+        'recorded g', pghistory._recorded_text(source, 'g'),
+        'past g', pghistory._happened_text(event_table, 'g', at),
         'e is k', pghistory._same_object_text(event_table, key, pghistory._qualified('e', held),
                                               pghistory._qualified('k', held)),
         'm is k', pghistory._same_object_text(event_table, key, pghistory._qualified('m', held),
+                                              pghistory._qualified('k', held)),
+        'n is k', pghistory._same_object_text(event_table, key, pghistory._qualified('n', held),
+                                              pghistory._qualified('k', held)),
+        'l is k', pghistory._same_object_text(event_table, key, pghistory._qualified('l', held),
                                               pghistory._qualified('k', held)),
         'l is e', pghistory._same_object_text(event_table, key, pghistory._qualified('l', held),
                                               pghistory._qualified('e', held)),
@@ -5866,20 +6146,32 @@ BEGIN
         'past', format('(%s)', pghistory._happened_text(event_table, 'e', at)),
         'has moves', has_moves,
         'moved', is_moved,
+        -- After-images name the key that a row got, before-images the one that it had.
+        'e came', CASE source.image WHEN 'after' THEN format('(e.pgh_operation = ''I'' OR %s)', is_moved)
+                                    ELSE '(e.pgh_operation = ''I'')' END,
+        'e went', CASE source.image WHEN 'after' THEN '(e.pgh_operation IN (''D'', ''T''))'
+                                    ELSE format('(e.pgh_operation IN (''D'', ''T'') OR %s)', is_moved) END,
+        'moves', CASE source.image WHEN 'after' THEN '-1' ELSE '1' END,
+        'e is like g', COALESCE(
+            (SELECT format('ROW(%s)::record *= ROW(%s)::record',
+                           string_agg(format('e.%I', m.column_name), ', ' ORDER BY m.table_column_number),
+                           string_agg(format('g.%I', m.column_name), ', ' ORDER BY m.table_column_number))
+               FROM pghistory.event_column AS m
+              WHERE m.event_table = source.event_table AND m.table_column_name <> ALL (key)), 'false'),
         -- Rows that were emptied or dropped without an event are missed when they should be there.
-        'may vanish', NOT source.labels ? 'T' OR relation_kind <> 'r',
+        'may vanish', NOT source.is_complete OR relation_kind <> 'r',
         'past columns', pghistory._past_columns(
             "table", event_table, at, true,
-            format('EXISTS (SELECT FROM %s AS l WHERE %s AND l.pgh_id > e.pgh_id)', pghistory._table_name(event_table),
+            format('EXISTS (SELECT FROM %s AS l WHERE %s AND %s AND l.pgh_id > e.pgh_id)',
+                   pghistory._table_name(event_table), pghistory._recorded_text(source, 'l'),
                    pghistory._same_object_text(event_table, key, pghistory._qualified('l', held),
                                                pghistory._qualified('e', held)))),
         'present columns', pghistory._past_columns("table", event_table, at, false, NULL));
 END
 $function$;
 
--- Which keys to look at: of one object, its own; of all, one after the other by the index, where objects have many
--- events; null where all events are better read once.
-CREATE OR REPLACE FUNCTION pghistory._keys_text("table" regclass, event_table regclass, obj text)
+-- The key of one object, as a query.
+CREATE OR REPLACE FUNCTION pghistory._keys_text(event_table regclass, obj text)
  RETURNS text
  LANGUAGE plpgsql
  STABLE
@@ -5889,10 +6181,6 @@ DECLARE
     obj_key CONSTANT name[] := (SELECT e.obj_key FROM pghistory.event_table AS e
                              WHERE e.event_table = _keys_text.event_table);
 BEGIN
-    IF obj IS NULL THEN
-        RETURN CASE WHEN pghistory._has_many_events("table", event_table, obj_key)
-                    THEN 'SELECT {key} FROM walk UNION SELECT {key} FROM moved' END;
-    END IF;
     RETURN (SELECT format('SELECT %s', string_agg(
                        format('%L::%s AS %I', i.value, format_type((pghistory._base_type(a.atttypid, -1)).type_id, -1),
                               k.held), ', ' ORDER BY k.position))
@@ -5903,17 +6191,14 @@ BEGIN
 END
 $function$;
 
--- The template of the common table expressions that know, of each key, the last event that had happened and the next.
--- With after-images the next one only matters where none had. `moved` has what left keys (after-images) or came to
--- them (before-images) by updates that gave rows another key.
-CREATE OR REPLACE FUNCTION pghistory._known_keys_template(image text, keys text, has_moves boolean)
+-- The template of the walk from key to key by the index, as common table expression.
+CREATE OR REPLACE FUNCTION pghistory._walk_template()
  RETURNS text
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT concat(
-        CASE WHEN keys LIKE '%FROM walk%' THEN $sql$
+    SELECT $sql$
 walk AS (
     (SELECT {e.key} FROM {events} AS e WHERE {e.key is known} ORDER BY {e.key} LIMIT 1)
     UNION ALL
@@ -5922,46 +6207,65 @@ walk AS (
            CROSS JOIN LATERAL (SELECT {e.key} FROM {events} AS e
                                 WHERE ROW({e.key}) > ROW({w.key}) AND {e.key is known}
                                 ORDER BY {e.key} LIMIT 1) AS n
-),$sql$ END, $sql$
+),$sql$
+$function$;
+
+-- The template of the common table expressions that know, of each key, the last event that had happened and the next.
+-- With after-images the next one only matters where none had. `moved` has what left keys (after-images) or came to
+-- them (before-images) by updates that gave rows another key. The keys to look at are those of one object; or of all,
+-- one after the other by the index, where such a walk pays; or else all events are read once.
+CREATE OR REPLACE FUNCTION pghistory._known_keys_template(image text, look_at text, has_moves boolean)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT concat(
+        CASE WHEN look_at = 'walk' THEN pghistory._walk_template() END, $sql$
 moved AS MATERIALIZED (
     SELECT {other key}, e.pgh_id, e.pgh_xid, {past} AS is_past FROM {events} AS e WHERE {moved} AND {recorded}
 ), moved_key AS (
     SELECT {key}, max(pgh_id) FILTER (WHERE is_past) AS last_moved, min(pgh_id) AS first_moved FROM moved GROUP BY {key}
 ),$sql$,
-        CASE WHEN keys IS NOT NULL THEN $sql$
+        CASE WHEN look_at <> 'events' THEN concat($sql$
 known AS MATERIALIZED (
-    SELECT {k.key}, l.last_id, m.last_moved,
+    SELECT {k.key}, l.last_id, m.last_moved, COALESCE(l.last_operation IN ('D', 'T'), false) AS last_went,
            CASE WHEN {next matters} THEN
                (SELECT e.pgh_id FROM {events} AS e
-                 WHERE {e is k} AND ({recorded} OR {snapshot}) AND e.pgh_id > COALESCE(GREATEST(l.last_id, m.last_moved), 0)
+                 WHERE {e is k} AND ({recorded} OR {snapshot})
+                   AND e.pgh_id > COALESCE(GREATEST(l.last_id, m.last_moved), 0)
                  ORDER BY e.pgh_id LIMIT 1) END AS next_id,
            CASE WHEN m.first_moved IS NOT NULL THEN
                (SELECT min(n.pgh_id) FROM moved AS n
                  WHERE {n is k} AND n.pgh_id > COALESCE(GREATEST(l.last_id, m.last_moved), 0)) END AS next_moved
-      FROM ({keys}) AS k
+      FROM ($sql$, CASE look_at WHEN 'walk' THEN 'SELECT {key} FROM walk UNION SELECT {key} FROM moved'
+                                ELSE '{object}' END, $sql$) AS k
            LEFT JOIN moved_key AS m ON {m is k}
-           CROSS JOIN LATERAL (
-               SELECT (SELECT e.pgh_id FROM {events} AS e WHERE {e is k} AND {recorded} AND {past}
-                        ORDER BY e.pgh_id DESC LIMIT 1) AS last_id) AS l
-)$sql$
+           LEFT JOIN LATERAL (
+               SELECT e.pgh_id AS last_id, e.pgh_operation AS last_operation FROM {events} AS e
+                WHERE {e is k} AND {recorded} AND {past} ORDER BY e.pgh_id DESC LIMIT 1) AS l ON true
+)$sql$)
         ELSE concat($sql$
 happened AS MATERIALIZED ($sql$,
             CASE WHEN has_moves THEN $sql$
-    SELECT {key}, max(last_id) AS last_id, max(last_moved) AS last_moved, min(first_id) AS first_id,
-           min(first_moved) AS first_moved
+    SELECT {key}, max(last_id) AS last_id, max(last_gone) AS last_gone, max(last_moved) AS last_moved,
+           min(first_id) AS first_id, min(first_moved) AS first_moved
       FROM ($sql$ END, $sql$
-    SELECT {e.key}, max(e.pgh_id) FILTER (WHERE {recorded} AND {past}) AS last_id, NULL::bigint AS last_moved,
-           min(e.pgh_id) AS first_id, NULL::bigint AS first_moved
+    SELECT {e.key}, max(e.pgh_id) FILTER (WHERE {recorded} AND {past}) AS last_id,
+           max(e.pgh_id) FILTER (WHERE e.pgh_operation IN ('D', 'T') AND {recorded} AND {past}) AS last_gone,
+           NULL::bigint AS last_moved, min(e.pgh_id) AS first_id, NULL::bigint AS first_moved
       FROM {events} AS e
      WHERE ({recorded} OR {snapshot}) AND {e.key is known}
      GROUP BY {e.key}$sql$,
             CASE WHEN has_moves THEN $sql$
             UNION ALL
-            SELECT {key}, NULL, last_moved, NULL, first_moved FROM moved_key) AS k
+            SELECT {key}, NULL, NULL, last_moved, NULL, first_moved FROM moved_key) AS k
      GROUP BY {key}$sql$ END, $sql$
 ), known AS MATERIALIZED ($sql$,
             CASE image WHEN 'after' THEN $sql$
-    SELECT {k.key}, k.last_id, k.last_moved, k.first_id AS next_id, k.first_moved AS next_moved FROM happened AS k$sql$
+    SELECT {k.key}, k.last_id, k.last_moved, COALESCE(k.last_id = k.last_gone, false) AS last_went,
+           k.first_id AS next_id, k.first_moved AS next_moved
+      FROM happened AS k$sql$
             ELSE $sql$
     SELECT {k.key}, k.last_id, k.last_moved, min(e.pgh_id) AS next_id,
            CASE WHEN k.first_moved IS NOT NULL THEN
@@ -5974,9 +6278,24 @@ happened AS MATERIALIZED ($sql$,
 )$sql$) END)
 $function$;
 
--- The template of the query over after-images: a row is what its last event made it; if none had happened, what the first
--- one found, or what it is today.
-CREATE OR REPLACE FUNCTION pghistory._after_images_template(may_vanish boolean)
+-- The template of how many rows had a key after an event: as many as have it today, less those that came since, and
+-- those that went. One or none; the order of events within a transaction does not matter to it.
+CREATE OR REPLACE FUNCTION pghistory._rows_after_template(event_id text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT replace($sql$(EXISTS (SELECT FROM {rows} AS t WHERE {t is k})::integer
+        - (SELECT count(*) FILTER (WHERE {e came}) - count(*) FILTER (WHERE {e went}) FROM {events} AS e
+            WHERE {e is k} AND {recorded} AND e.pgh_id > $after$)
+        - {moves} * (SELECT count(*) FROM moved AS m WHERE {m is k} AND m.pgh_id > $after$))$sql$,
+        '$after$', event_id)
+$function$;
+
+-- The template of the rows that after-images tell: what its last event made of a row or, if none had happened, what the
+-- first one found.
+CREATE OR REPLACE FUNCTION pghistory._told_rows_template(may_vanish boolean)
  RETURNS text
  LANGUAGE sql
  IMMUTABLE
@@ -5991,44 +6310,129 @@ SELECT {past columns}
                  WHEN COALESCE(k.next_moved < k.next_id, k.next_id IS NULL)
                  THEN pghistory._refuse_to_guess({event table}, k.next_moved)
                  WHEN e.pgh_operation IN ('S', 'D', 'T') THEN true
-                 WHEN e.pgh_operation = 'I' THEN false
-                 WHEN {moved} AND NOT EXISTS (SELECT FROM moved AS m WHERE {m is k} AND m.pgh_xid = e.pgh_xid) THEN false
+                 WHEN NOT {e came} THEN pghistory._refuse_to_guess({event table}, e.pgh_id)
+                 -- perhaps in the place of a row that left in the same transaction
+                 WHEN NOT EXISTS (SELECT FROM {events} AS l
+                                   WHERE {l is e} AND l.pgh_xid = e.pgh_xid AND l.pgh_operation IN ('D', 'T'))
+                      AND NOT EXISTS (SELECT FROM moved AS m WHERE {m is k} AND m.pgh_xid = e.pgh_xid)
+                      OR $sql$, pghistory._rows_after_template('0'), $sql$ = 0
+                 THEN false
                  ELSE pghistory._refuse_to_guess({event table}, e.pgh_id) END
        WHEN COALESCE(k.last_moved > k.last_id, k.last_id IS NULL) OR e.pgh_operation IN ('D', 'T') THEN false$sql$,
         CASE WHEN may_vanish THEN $sql$
-       WHEN NOT EXISTS (SELECT FROM {rows} AS t WHERE {t is k})
-            AND NOT EXISTS (SELECT FROM {events} AS l WHERE {l is e} AND l.pgh_id > e.pgh_id)
-            AND NOT EXISTS (SELECT FROM moved AS m WHERE {m is k} AND m.pgh_id > e.pgh_id)
+       WHEN COALESCE(
+                (SELECT n.came AND NOT EXISTS (SELECT FROM {events} AS l
+                                                WHERE {l is k} AND l.pgh_xid = n.pgh_xid AND l.pgh_id > n.pgh_id
+                                                  AND l.pgh_operation IN ('D', 'T'))
+                               AND NOT EXISTS (SELECT FROM moved AS m
+                                                WHERE {m is k} AND m.pgh_xid = n.pgh_xid AND m.pgh_id > n.pgh_id)
+                   FROM ((SELECT e.pgh_id, e.pgh_xid, {e came} AS came FROM {events} AS e
+                           WHERE {e is k} AND {recorded} AND e.pgh_id > k.last_id ORDER BY e.pgh_id LIMIT 1)
+                         UNION ALL
+                         SELECT m.pgh_id, m.pgh_xid, false FROM moved AS m WHERE {m is k} AND m.pgh_id > k.last_id) AS n
+                  ORDER BY n.pgh_id LIMIT 1),
+                NOT EXISTS (SELECT FROM {rows} AS t WHERE {t is k}))
        THEN pghistory._refuse_vanished({event table}, e.pgh_id)$sql$ END, $sql$
-       ELSE true END
-UNION ALL
--- One transaction put a row in the place of another, and its events have the newcomer before the one that left.
+       ELSE true END$sql$)
+$function$;
+
+-- The template of the rows that one transaction put in the place of others, when its events have the newcomer before
+-- the one that left. If nothing happened since, it is the row of today.
+CREATE OR REPLACE FUNCTION pghistory._replaced_rows_template()
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT concat($sql$
 SELECT {past columns}
   FROM known AS k
        JOIN {events} AS g ON g.pgh_id = GREATEST(k.last_id, k.last_moved)
        CROSS JOIN LATERAL (
+           SELECT min(n.pgh_id) FILTER (WHERE n.is_of_key) AS event_id, min(n.pgh_id) AS any_id
+             FROM (SELECT e.pgh_id, true AS is_of_key FROM {events} AS e
+                    WHERE {e is k} AND {recorded} AND e.pgh_id > g.pgh_id
+                   UNION ALL
+                   SELECT m.pgh_id, false FROM moved AS m WHERE {m is k} AND m.pgh_id > g.pgh_id) AS n) AS n
+       CROSS JOIN LATERAL (
            SELECT e.* FROM {events} AS e
-            WHERE {e is k} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id
-              AND e.pgh_operation IN ('I', 'U')
+            WHERE {e is k} AND {recorded}
+              AND (e.pgh_id = n.event_id AND n.event_id = n.any_id AND e.pgh_operation IN ('D', 'T')
+                   OR e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id AND e.pgh_operation IN ('I', 'U'))
             ORDER BY e.pgh_id DESC LIMIT 1) AS e
- WHERE (g.pgh_operation IN ('D', 'T') OR k.last_moved > k.last_id)
+ WHERE (k.last_went OR COALESCE(k.last_moved > k.last_id, k.last_id IS NULL))
+   AND n.any_id IS NOT NULL
    AND EXISTS (SELECT FROM {events} AS e
-                WHERE {e is k} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id
-                  AND (e.pgh_operation = 'I' OR {moved}))
-   AND COALESCE(
-           (SELECT n.stays
-              FROM (SELECT e.pgh_id, NOT (e.pgh_operation = 'I' OR {moved}) AS stays
-                      FROM {events} AS e WHERE {e is k} AND {recorded} AND e.pgh_id > g.pgh_id
-                    UNION ALL
-                    SELECT m.pgh_id, true FROM moved AS m WHERE {m is k} AND m.pgh_id > g.pgh_id) AS n
-             ORDER BY n.pgh_id LIMIT 1),
-           EXISTS (SELECT FROM {rows} AS t WHERE {t is k}))
+                WHERE {e is k} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id AND {e came})
+   AND CASE WHEN $sql$, pghistory._rows_after_template('g.pgh_id'), $sql$ <> 1 THEN false
+            -- if the newcomer looks like the one that left, it may be the same one, come and gone again
+            WHEN e.pgh_id < g.pgh_id AND {e is like g}
+                 AND (SELECT {e is like g} FROM {events} AS e
+                       WHERE {e is k} AND {recorded} AND e.pgh_id < g.pgh_id AND e.pgh_xid <> g.pgh_xid
+                       ORDER BY e.pgh_id DESC LIMIT 1) IS NOT TRUE
+            THEN pghistory._refuse_to_choose({event table}, e.pgh_id)
+            ELSE true END$sql$)
+$function$;
+
+-- The template of the query over after-images: rows of which nothing tells are what they are today.
+CREATE OR REPLACE FUNCTION pghistory._after_images_template(may_vanish boolean)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT concat(pghistory._told_rows_template(may_vanish), E'\nUNION ALL', pghistory._replaced_rows_template(), $sql$
 UNION ALL
 SELECT {present columns}
   FROM {rows} AS t
  WHERE {t is wanted}
    AND NOT EXISTS (SELECT FROM known AS k
-                    WHERE {t is k} AND COALESCE(k.last_id, k.last_moved, k.next_id, k.next_moved) IS NOT NULL)$sql$)
+                    WHERE {t is k} AND COALESCE(k.last_id, k.last_moved, k.next_id, k.next_moved) IS NOT NULL
+                      AND NOT (COALESCE(k.last_id, k.last_moved) IS NOT NULL
+                               AND (k.last_went OR COALESCE(k.last_moved > k.last_id, k.last_id IS NULL))
+                               AND NOT EXISTS (SELECT FROM {events} AS e WHERE {e is k} AND {recorded}
+                                                  AND e.pgh_id > GREATEST(k.last_id, k.last_moved))
+                               AND NOT EXISTS (SELECT FROM moved AS m
+                                                WHERE {m is k} AND m.pgh_id > GREATEST(k.last_id, k.last_moved))))$sql$)
+$function$;
+
+-- The template of the query over after-images, with its common table expressions, where every row has an event and none
+-- ever changed its key: a row is what its last event made of it. Only those that went are looked at again.
+CREATE OR REPLACE FUNCTION pghistory._complete_images_template(look_at text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT concat(
+        CASE look_at WHEN 'walk' THEN pghistory._walk_template() END, $sql$
+moved AS MATERIALIZED (
+    SELECT {other key}, e.pgh_id, e.pgh_xid FROM {events} AS e WHERE false
+), known AS MATERIALIZED (
+    SELECT {g.key}, g.pgh_id AS last_id, NULL::bigint AS last_moved, true AS last_went
+      FROM {events} AS g
+     WHERE g.pgh_operation IN ('D', 'T') AND {recorded g} AND {past g}
+       AND EXISTS (SELECT FROM {events} AS e
+                    WHERE {e is g} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id AND {e came})
+       AND NOT EXISTS (SELECT FROM {events} AS e WHERE {e is g} AND {recorded} AND {past} AND e.pgh_id > g.pgh_id)
+)
+SELECT {row columns} FROM ($sql$,
+        CASE look_at WHEN 'walk' THEN $sql$
+SELECT {past columns}
+  FROM walk AS k
+       CROSS JOIN LATERAL (SELECT e.* FROM {events} AS e WHERE {e is k} AND {recorded} AND {past}
+                            ORDER BY e.pgh_id DESC LIMIT 1) AS e$sql$
+        ELSE $sql$
+SELECT {past columns}
+  FROM (SELECT DISTINCT ON ({e.key}) e.* FROM {events} AS e WHERE {e.key is known} AND {recorded} AND {past}
+         ORDER BY {e.key}, e.pgh_id DESC) AS e$sql$ END, $sql$
+ WHERE e.pgh_operation NOT IN ('D', 'T')
+UNION ALL$sql$, pghistory._replaced_rows_template(), $sql$
+UNION ALL
+SELECT {present columns}
+  FROM {rows} AS t JOIN known AS k ON {t is k}
+ WHERE NOT EXISTS (SELECT FROM {events} AS e WHERE {e is k} AND {recorded} AND e.pgh_id > k.last_id)
+) AS past$sql$)
 $function$;
 
 -- The template of the query over before-images: a row is what its next event found, or what it is today.
@@ -6041,33 +6445,25 @@ AS $function$
     SELECT concat($sql$
 SELECT {past columns}
   FROM known AS k JOIN {events} AS e ON e.pgh_id = k.next_id
- WHERE CASE
-       WHEN k.next_moved < k.next_id THEN false
-       WHEN e.pgh_operation <> 'I' THEN true$sql$,
-        CASE WHEN may_vanish THEN $sql$
-       WHEN k.last_id >= COALESCE(k.last_moved, 0)
-            AND (SELECT l.pgh_operation NOT IN ('D', 'T') FROM {events} AS l WHERE l.pgh_id = k.last_id)
-            AND NOT EXISTS (SELECT FROM {events} AS l
-                             WHERE {l is e} AND l.pgh_xid = e.pgh_xid AND l.pgh_id > e.pgh_id AND l.pgh_operation <> 'I')
-       THEN pghistory._refuse_vanished({event table}, k.last_id)$sql$ END, $sql$
-       ELSE false END
+ WHERE COALESCE(k.next_moved > k.next_id, true) AND e.pgh_operation <> 'I'
 UNION ALL
 -- One transaction put a row in the place of another, and its events have the newcomer before the one that left.
 SELECT {past columns}
   FROM known AS k
-       JOIN {events} AS n ON n.pgh_id = LEAST(k.next_id, k.next_moved)
+       JOIN {events} AS g ON g.pgh_id = LEAST(k.next_id, k.next_moved)
        CROSS JOIN LATERAL (
            SELECT e.* FROM {events} AS e
-            WHERE {e is k} AND {recorded} AND e.pgh_xid = n.pgh_xid AND e.pgh_id > n.pgh_id AND e.pgh_operation <> 'I'
+            WHERE {e is k} AND {recorded}
+              AND (e.pgh_id = k.last_id AND e.pgh_operation = 'I'
+                   OR e.pgh_xid = g.pgh_xid AND e.pgh_id > g.pgh_id AND e.pgh_operation <> 'I')
             ORDER BY e.pgh_id LIMIT 1) AS e
- WHERE (n.pgh_operation = 'I' OR n.pgh_id = k.next_moved)
-   AND CASE
-       WHEN COALESCE(k.last_id, k.last_moved) IS NULL
-       -- that of both ids is to be looked at once e is known
-       THEN CASE WHEN n.pgh_operation = 'I' THEN false
-                 ELSE pghistory._refuse_to_guess({event table}, LEAST(n.pgh_id, e.pgh_id)) END
-       WHEN COALESCE(k.last_moved > k.last_id, k.last_id IS NULL) THEN true
-       ELSE (SELECT NOT (e.pgh_operation IN ('D', 'T') OR {moved}) FROM {events} AS e WHERE e.pgh_id = k.last_id) END
+ WHERE (g.pgh_operation = 'I' OR g.pgh_id = k.next_moved)
+   AND CASE WHEN $sql$, pghistory._rows_after_template('COALESCE(GREATEST(k.last_id, k.last_moved), 0)'), $sql$ <> 1
+            THEN false
+            -- if the one that left looks like the newcomer, it may be the same one, come and gone again
+            WHEN e.pgh_id > g.pgh_id AND g.pgh_operation = 'I' AND {e is like g}
+            THEN pghistory._refuse_to_choose({event table}, e.pgh_id)
+            ELSE true END
 UNION ALL
 SELECT {present columns}
   FROM {rows} AS t
@@ -6076,11 +6472,16 @@ SELECT {present columns}
         CASE WHEN may_vanish THEN $sql$
 UNION ALL
 SELECT {past columns}
-  FROM known AS k JOIN {events} AS e ON e.pgh_id = GREATEST(k.last_id, k.last_moved)
+  FROM known AS k
+       JOIN {events} AS e ON e.pgh_id = GREATEST(k.last_id, k.last_moved)
+       LEFT JOIN {events} AS g ON g.pgh_id = LEAST(k.next_id, k.next_moved)
  WHERE CASE
-       WHEN COALESCE(k.next_id, k.next_moved) IS NOT NULL THEN false
-       WHEN e.pgh_id = k.last_id AND (e.pgh_operation IN ('D', 'T') OR {moved}) THEN false
-       WHEN EXISTS (SELECT FROM {rows} AS t WHERE {t is k}) THEN false
+       WHEN e.pgh_id = k.last_id AND {e went} THEN false
+       WHEN g.pgh_id IS NULL AND EXISTS (SELECT FROM {rows} AS t WHERE {t is k}) THEN false
+       WHEN g.pgh_id = k.next_id AND g.pgh_operation <> 'I' THEN false
+       WHEN EXISTS (SELECT FROM {events} AS l
+                     WHERE {l is k} AND l.pgh_xid = g.pgh_xid AND l.pgh_id > g.pgh_id AND l.pgh_operation <> 'I')
+       THEN false
        ELSE pghistory._refuse_vanished({event table}, e.pgh_id) END$sql$ END)
 $function$;
 
@@ -6094,24 +6495,29 @@ AS $function$
 DECLARE
     source record;
     key name[];
-    keys text;
+    look_at text;
     texts jsonb;
 BEGIN
     source := pghistory._history_source("table", at);
     key := (SELECT e.obj_key FROM pghistory.event_table AS e WHERE e.event_table = source.event_table);
     PERFORM pghistory._check_unique_key("table", key);
-    keys := pghistory._keys_text("table", source.event_table, obj);
-    texts := pghistory._history_texts("table", source, at);
-    texts := texts || jsonb_build_object(
-        'keys', pghistory._rendered(keys, texts),
+    look_at := CASE WHEN obj IS NOT NULL THEN 'object'
+                    WHEN pghistory._has_many_events("table", source.event_table, key) THEN 'walk'
+                    ELSE 'events' END;
+    texts := pghistory._history_texts("table", source, at) || jsonb_build_object(
+        'object', CASE WHEN obj IS NOT NULL THEN pghistory._keys_text(source.event_table, obj) END,
         'row columns', pghistory._row_columns("table"),
-        'n is k', replace(texts ->> 'm is k', 'm.', 'n.'),
         'next matters', CASE source.image WHEN 'after' THEN 'COALESCE(l.last_id, m.last_moved) IS NULL' ELSE 'true' END,
         't is wanted', CASE WHEN obj IS NULL THEN 'true'
                             ELSE pghistory._identity_text("table", pghistory._object_identity(key, obj)) END);
+    IF source.image = 'after' AND source.since_empty AND obj IS NULL AND NOT (texts -> 'has moves')::boolean
+       AND NOT (texts -> 'may vanish')::boolean
+    THEN
+        RETURN pghistory._rendered('WITH RECURSIVE' || pghistory._complete_images_template(look_at), texts);
+    END IF;
     RETURN pghistory._rendered(
         concat('WITH RECURSIVE',
-               pghistory._known_keys_template(source.image, keys, (texts -> 'has moves')::boolean),
+               pghistory._known_keys_template(source.image, look_at, (texts -> 'has moves')::boolean),
                E'\nSELECT {row columns} FROM (',
                CASE source.image WHEN 'after' THEN pghistory._after_images_template((texts -> 'may vanish')::boolean)
                                  ELSE pghistory._before_images_template((texts -> 'may vanish')::boolean) END,
@@ -6127,21 +6533,30 @@ CREATE OR REPLACE FUNCTION pghistory.as_of(rowtype anyelement, at timestamp with
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET quote_all_identifiers TO 'off'
  SET "DateStyle" TO 'ISO'
+ SET jit TO off
 AS $function$
+DECLARE
+    said text;
+    detail text;
+    hint text;
 BEGIN
     PERFORM pghistory._check_not_null('at', at IS NULL);
     RETURN QUERY EXECUTE pghistory._as_of_query(pghistory._table_of_type(pg_typeof(rowtype)), at, obj);
+EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    -- without the text of the query, in which nobody would find it
+    GET STACKED DIAGNOSTICS said = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+    RAISE EXCEPTION USING MESSAGE = said, DETAIL = detail, HINT = hint, ERRCODE = 'object_not_in_prerequisite_state';
 END
 $function$;
 COMMENT ON FUNCTION pghistory.as_of(anyelement, timestamp with time zone, text) IS
-    'The rows of a table as they were at a time, or the one with this key (as text, or a JSON object for a key of several '
-    'columns): SELECT * FROM pghistory.as_of(NULL::users, ''2026-01-01''). With all transactions that had committed by '
-    'then, if the server keeps commit timestamps, otherwise with all that had begun. If what is kept cannot answer, it '
-    'says so.';
+    'The rows of a table as they were at a time, or the one with this key (as text, or a JSON object for a key of '
+    'several columns): SELECT * FROM pghistory.as_of(NULL::users, ''2026-01-01''). With all transactions that had '
+    'committed by then, if the server keeps commit timestamps, otherwise with all that had begun. If what is kept '
+    'cannot answer, it says so.';
 -- One object through time: from its last event back, also under keys that it had before.
 
--- The template of the query over after-images: a version is what an event made of the object, until the next event or until
--- it left the key.
+-- The template of the query over after-images: a version is what an event made of the object, until the next event or
+-- until it left the key.
 CREATE OR REPLACE FUNCTION pghistory._after_versions_template()
  RETURNS text
  LANGUAGE sql
@@ -6232,6 +6647,24 @@ SELECT CASE WHEN v.began < v.ended OR v.ended IS NULL THEN tstzrange(v.began, v.
  ORDER BY v.pgh_id$sql$
 $function$;
 
+-- When a transaction counts that we wrote down: the one between this event and the next.
+CREATE OR REPLACE FUNCTION pghistory._time_of(
+    event_table regclass, after_event bigint, xid xid8, began timestamp with time zone)
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    "time" timestamp with time zone;
+BEGIN
+    EXECUTE format('SELECT %s FROM (SELECT $1 + 1 AS pgh_id, $2 AS pgh_xid, $3 AS pgh_created_at) AS e',
+                   pghistory._time_text(event_table, 'e'))
+       INTO "time" USING after_event, xid, began;
+    RETURN "time";
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION pghistory.versions(rowtype anyelement, obj text)
  RETURNS TABLE(valid tstzrange, label text, context_id uuid, version anyelement)
  LANGUAGE plpgsql
@@ -6277,7 +6710,8 @@ BEGIN
         'time', pghistory._time_text(source.event_table, 'e'),
         'time of m', pghistory._time_text(source.event_table, 'm'),
         'context_id', CASE WHEN registered.context = 'none' THEN 'NULL::uuid' ELSE 'e.pgh_context_id' END,
-        'since', quote_literal(source.since) || '::timestamptz',
+        'since', format('%L::timestamptz', pghistory._time_of(source.event_table, source.since_event, source.since_xid,
+                                                              source.since)),
         'row columns', pghistory._row_columns("table"),
         'row type', pghistory._table_name("table"));
     RETURN QUERY EXECUTE pghistory._rendered(
@@ -6291,8 +6725,8 @@ COMMENT ON FUNCTION pghistory.versions(anyelement, text) IS
     'that made it, and the row: SELECT valid, (version).* FROM pghistory.versions(NULL::users, ''42'').';
 -- First events for rows that were there before they were tracked.
 
--- The tracker whose label backfilled events get when none is named: one that knows the table at any time, or else the first
--- that knows of inserts, or of anything.
+-- The tracker whose label backfilled events get when none is named: one that knows the table at any time, or else the
+-- first that knows of inserts, or of anything.
 CREATE OR REPLACE FUNCTION pghistory._backfill_label("table" regclass)
  RETURNS text
  LANGUAGE sql
@@ -6310,8 +6744,9 @@ AS $function$
      LIMIT 1
 $function$;
 
--- Writes the events of one stretch of a table's storage, or of all of it, and says how many. The rows are locked against
--- being changed before it is seen, in a snapshot of its own, which of them still have no event.
+-- Writes the events of one stretch of a table's storage, or of all of it, and says how many. The rows are locked
+-- against being changed, and against being filled by somebody else, before it is seen, in a snapshot of its own,
+-- which of them still have no event.
 CREATE OR REPLACE FUNCTION pghistory._backfill_pages(
     relation regclass, event_table regclass, label text, event_columns text[], expressions text[], pages int8range)
  RETURNS bigint
@@ -6333,7 +6768,7 @@ DECLARE
 BEGIN
     IF NOT is_foreign THEN
         EXECUTE format('SELECT array_agg(s.ctid) FROM (SELECT t.ctid FROM ONLY %s AS t '
-                       'WHERE t.ctid >= $1 AND t.ctid < $2 AND %s FOR SHARE OF t) AS s',
+                       'WHERE t.ctid >= $1 AND t.ctid < $2 AND %s FOR NO KEY UPDATE OF t) AS s',
                        pghistory._table_name(relation), has_no_event)
            INTO these
           USING format('(%s,0)', lower(pages))::tid, format('(%s,0)', LEAST(upper(pages), 4294967295))::tid;
@@ -6366,8 +6801,10 @@ DECLARE
 BEGIN
     PERFORM pghistory._check_not_null('"table"', "table" IS NULL);
     PERFORM pghistory._check_owner("table");
-    label := COALESCE(label, pghistory._backfill_label("table"),
-                      pghistory._backfill_label(pghistory._partition_root("table")));
+    IF pghistory._has_state() THEN
+        label := COALESCE(label, pghistory._backfill_label("table"),
+                          pghistory._backfill_label(pghistory._partition_root("table")));
+    END IF;
     IF label IS NULL THEN
         RAISE EXCEPTION 'table % is not tracked', pghistory._table_name("table")
             USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -6380,11 +6817,15 @@ BEGIN
     IF tracker.obj_key = '{}' THEN
         RAISE EXCEPTION 'events of table % do not name their object', pghistory._table_name(tracked)
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Which rows have an event cannot be told: give the table a primary key, or track() an obj_key.';
+                  HINT = 'Which rows have an event cannot be told: '
+                         'give the table a primary key, or track() an obj_key.';
     ELSIF pages IS NOT NULL AND (SELECT relkind <> 'r' FROM pg_class WHERE oid = "table") THEN
         RAISE EXCEPTION 'table % has no pages of its own', pghistory._table_name("table")
             USING ERRCODE = 'wrong_object_type',
                   HINT = 'Name one of its partitions, or leave out pages.';
+    END IF;
+    IF isempty(pages) THEN
+        RETURN 0;
     END IF;
     -- These are events by hand: their context is written down with a permit.
     INSERT INTO pghistory._request VALUES ('permit event', tracked, NULL, jsonb_build_object('label', label));
@@ -6410,9 +6851,10 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.backfill(regclass, text, int8range) IS
-    'Writes an event (operation S) for each row of a tracked table that has none with that label yet, and returns how many; '
-    'by default with the label of the tracker that knows the table at any time. It can be called again, and while others '
-    'write. With pages, only for rows stored in these pages of the table, or of a partition of it: for batches that commit.';
+    'Writes an event (operation S) for each row of a tracked table that has none with that label yet, and returns '
+    'how many; by default with the label of the tracker that knows the table at any time. It can be called again, '
+    'and while others write. With pages, only for rows stored in these pages of the table, or of a partition of it: '
+    'for batches that commit.';
 -- Putting one object back to what an event says.
 
 -- The columns of a table that a statement may give values: those of the event that it had then. Generated ones are not
@@ -6489,7 +6931,22 @@ BEGIN
 END
 $function$;
 
-CREATE OR REPLACE FUNCTION pghistory.revert(event anyelement)
+-- Runs a statement that writes to a table of the user's, under the search_path that its triggers expect.
+CREATE OR REPLACE FUNCTION pghistory._write_event(statement text, event anyelement, search_path text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    result jsonb;
+BEGIN
+    PERFORM set_config('search_path', search_path, true);
+    EXECUTE statement INTO result USING event;
+    RETURN result;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._revert(event anyelement, search_path text)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -6498,6 +6955,7 @@ AS $function$
 DECLARE
     source CONSTANT regclass := (SELECT t.typrelid FROM pg_type AS t WHERE t.oid = pg_typeof(event));
     registered record;
+    columns record;
     given record;
     missing text;
     obj text;
@@ -6507,12 +6965,14 @@ BEGIN
     IF source IS NULL OR NOT pghistory._is_event_table(source) THEN
         RAISE EXCEPTION 'revert() needs an event, not %', pg_typeof(event)
             USING ERRCODE = 'wrong_object_type',
-                  HINT = 'Give a row of an event table: SELECT pghistory.revert(e) FROM users_event AS e WHERE pgh_id = 7.';
+                  HINT = 'Give a row of an event table: '
+                         'SELECT pghistory.revert(e) FROM users_event AS e WHERE pgh_id = 7.';
     END IF;
     PERFORM pghistory._check_not_null('event', event IS NOT DISTINCT FROM NULL);
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = source;
     IF pghistory._table_name(registered."table") IS NULL THEN
-        RAISE EXCEPTION 'table %.% was dropped', quote_ident(registered.table_schema), quote_ident(registered.table_name)
+        RAISE EXCEPTION 'table %.% was dropped', quote_ident(registered.table_schema),
+                quote_ident(registered.table_name)
             USING ERRCODE = 'undefined_table',
                   HINT = 'Create it again and track it; then it takes its events over.';
     END IF;
@@ -6537,18 +6997,24 @@ BEGIN
     -- A before-image is of the row as it was when its key was still the one before.
     obj := pghistory._key_of_today(source, given.obj, given.id - CASE WHEN given.operation = 'B' THEN 1 ELSE 0 END);
     identity := pghistory._identity_text(registered."table", pghistory._object_identity(registered.obj_key, obj));
-    EXECUTE (SELECT format('UPDATE %s AS t SET %s WHERE %s RETURNING to_jsonb(t)', pghistory._rows_text(registered."table"),
-                           string_agg(format('%I = ($1).%I::%s', c.name, c.held, c.type_text), ', ' ORDER BY c.number),
-                           identity)
-               FROM pghistory._writable_columns(registered."table", source, given.id) AS c WHERE c.is_updatable)
-       INTO result USING event;
+    SELECT string_agg(quote_ident(c.name), ', ' ORDER BY c.number) AS names,
+           string_agg(format('($1).%I::%s', c.held, c.type_text), ', ' ORDER BY c.number) AS "values",
+           string_agg(format('%I = ($1).%I::%s', c.name, c.held, c.type_text), ', ' ORDER BY c.number)
+               FILTER (WHERE c.is_updatable) AS sets
+      INTO columns
+      FROM pghistory._writable_columns(registered."table", source, given.id) AS c;
+    result := pghistory._write_event(
+        CASE WHEN columns.sets IS NULL
+             THEN format('SELECT pg_catalog.to_jsonb(t) FROM %s AS t WHERE %s',
+                         pghistory._rows_text(registered."table"), identity)
+             ELSE format('UPDATE %s AS t SET %s WHERE %s RETURNING pg_catalog.to_jsonb(t)',
+                         pghistory._rows_text(registered."table"), columns.sets, identity) END,
+        event, search_path);
     IF result IS NULL THEN
-        EXECUTE (SELECT format('INSERT INTO %s AS t (%s) OVERRIDING SYSTEM VALUE VALUES (%s) RETURNING to_jsonb(t)',
-                               pghistory._table_name(registered."table"),
-                               string_agg(quote_ident(c.name), ', ' ORDER BY c.number),
-                               string_agg(format('($1).%I::%s', c.held, c.type_text), ', ' ORDER BY c.number))
-                   FROM pghistory._writable_columns(registered."table", source, given.id) AS c)
-           INTO result USING event;
+        result := pghistory._write_event(
+            format('INSERT INTO %s AS t (%s) OVERRIDING SYSTEM VALUE VALUES (%s) RETURNING pg_catalog.to_jsonb(t)',
+                   pghistory._table_name(registered."table"), columns.names, columns."values"),
+            event, search_path);
     END IF;
     IF result IS NULL THEN
         RAISE EXCEPTION 'row % of table % was not written', obj, pghistory._table_name(registered."table")
@@ -6558,13 +7024,23 @@ BEGIN
     RETURN result;
 END
 $function$;
+
+CREATE OR REPLACE FUNCTION pghistory.revert(event anyelement)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    -- Not pinned, so that triggers of the table see the caller's search_path; all that is called from here on is.
+    RETURN pghistory._revert(event, pg_catalog.current_setting('search_path'));
+END
+$function$;
 COMMENT ON FUNCTION pghistory.revert(anyelement) IS
-    'Puts an object back to what an event says, inserting it again if it is gone, and returns the row: '
-    'SELECT pghistory.revert(e) FROM users_event AS e WHERE pgh_id = 7. Columns that the table got later stay as they are.';
+    'Puts an object back to what an event says, inserting it again if it is gone, and returns the row: SELECT '
+    'pghistory.revert(e) FROM users_event AS e WHERE pgh_id = 7. Columns that the table got later stay as they are.';
 -- Taking back what a context or a transaction did.
 
--- The tables whose history is kept, and the source that what happened to them is taken back from: before-images need no look
--- at the event before.
+-- The tables whose history is kept, and the source that what happened to them is taken back from: before-images need
+-- no look at the event before.
 CREATE OR REPLACE FUNCTION pghistory._undoable_tables(
     OUT "table" regclass,
     OUT event_table regclass,
@@ -6583,8 +7059,8 @@ AS $function$
      ORDER BY t."table", s.since, s.image DESC
 $function$;
 
--- What is taken back, as an SQL condition over an event: what happened in a context, or in a transaction of this server or
--- of the one before a restore.
+-- What is taken back, as an SQL condition over an event: what happened in a context, or in a transaction of this
+-- server or of the one before a restore.
 CREATE OR REPLACE FUNCTION pghistory._undo_condition(event_table regclass, context_id uuid, xid xid8, alias text)
  RETURNS text
  LANGUAGE sql
@@ -6598,8 +7074,8 @@ AS $function$
      WHERE e.event_table = _undo_condition.event_table
 $function$;
 
--- What taking back event e changes, as an SQL expression: {"field": [now, then]}. What an update is taken back to is event p,
--- or event e itself, which then only the row of today (t) can be compared with.
+-- What taking back event e changes, as an SQL expression: {"field": [now, then]}. What an update is taken back to is
+-- event p, or event e itself, which then only the row of today (t) can be compared with.
 CREATE OR REPLACE FUNCTION pghistory._undo_changes_text(event_table regclass, image text, texts jsonb)
  RETURNS text
  LANGUAGE sql
@@ -6630,6 +7106,39 @@ AS $function$
      WHERE m.event_table = _undo_changes_text.event_table
 $function$;
 
+-- Is there anything to take back? Where not, nothing is asked of the caller's rights.
+CREATE OR REPLACE FUNCTION pghistory._is_concerned(texts jsonb)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    is_concerned boolean;
+BEGIN
+    EXECUTE pghistory._rendered('SELECT EXISTS (SELECT FROM {events} AS e WHERE {wanted} AND {recorded})', texts)
+       INTO is_concerned;
+    RETURN is_concerned;
+END
+$function$;
+
+-- The key that the object had after an event, as SQL expressions over it.
+CREATE OR REPLACE FUNCTION pghistory._key_after_text(event_table regclass, obj_key name[], image text, alias text)
+ RETURNS text[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN image = 'before' AND pghistory._has_moves(event_table, obj_key) THEN
+        ARRAY(SELECT format('CASE WHEN %1$s.pgh_operation OPERATOR(pg_catalog.=) ''B'' '
+                            'THEN COALESCE(%1$s.%2$I, %1$s.%3$I) ELSE %1$s.%3$I END',
+                            alias, k.other, k.held)
+                FROM unnest(pghistory._other_key_columns(obj_key), pghistory._object_columns(obj_key)) WITH ORDINALITY
+                         AS k(other, held, position)
+               ORDER BY k.position)
+        ELSE pghistory._qualified(alias, pghistory._object_columns(obj_key)) END
+$function$;
+
 -- The texts that the statements of an undo are made of.
 CREATE OR REPLACE FUNCTION pghistory._undo_texts("table" regclass, source record, context_id uuid, xid xid8)
  RETURNS jsonb
@@ -6644,16 +7153,14 @@ DECLARE
     others name[];
     has_moves boolean;
     key_after text[];
+    last_key text[];
 BEGIN
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = source.event_table;
     held := pghistory._object_columns(registered.obj_key);
     others := pghistory._other_key_columns(registered.obj_key);
     has_moves := pghistory._has_moves(event_table, registered.obj_key);
-    -- the key that the object had after event e
-    key_after := CASE WHEN has_moves AND source.image = 'before' THEN
-        ARRAY(SELECT format('CASE WHEN e.pgh_operation = ''B'' THEN COALESCE(e.%I, e.%I) ELSE e.%I END', o, h, h)
-                FROM unnest(others, held) WITH ORDINALITY AS k(o, h, position) ORDER BY k.position)
-        ELSE pghistory._qualified('e', held) END;
+    key_after := pghistory._key_after_text(event_table, registered.obj_key, source.image, 'e');
+    last_key := pghistory._key_after_text(event_table, registered.obj_key, source.image, 'h');
     RETURN jsonb_build_object(
         'events', pghistory._table_name(event_table),
         'rows', pghistory._rows_text("table"),
@@ -6661,15 +7168,42 @@ BEGIN
         'wanted n', pghistory._undo_condition(event_table, context_id, xid, 'n'),
         'recorded', pghistory._recorded_text(source, 'e'),
         'recorded n', pghistory._recorded_text(source, 'n'),
-        'n is e', pghistory._same_object_text(event_table, registered.obj_key, pghistory._qualified('n', held), key_after),
-        'n left e', CASE WHEN has_moves AND source.image = 'after' THEN
-            pghistory._same_object_text(event_table, registered.obj_key, pghistory._qualified('n', others), key_after)
-            ELSE 'false' END,
+        'recorded h', pghistory._recorded_text(source, 'h'),
+        'is', 'OPERATOR(pg_catalog.=)',
+        'n is e', pghistory._same_object_text(event_table, registered.obj_key, pghistory._qualified('n', held),
+                                              key_after),
+        -- another row may have the key of an object that had left it only while the key may be taken twice
+        'may be doubled', has_moves AND EXISTS (SELECT FROM pg_index AS i
+                                                 WHERE i.indrelid = "table" AND i.indisunique AND NOT i.indimmediate),
+        'left', CASE WHEN has_moves AND source.image = 'after' THEN pghistory._rendered(
+            'LEFT JOIN (SELECT e.pgh_id, min(n.pgh_id) AS left_id FROM {events} AS e JOIN {events} AS n '
+            'ON {n left e} AND n.pgh_id > e.pgh_id WHERE {wanted} AND {recorded} AND {recorded n} GROUP BY e.pgh_id) '
+            'AS l ON l.pgh_id = e.pgh_id',
+            jsonb_build_object(
+                'events', pghistory._table_name(event_table),
+                'n left e', pghistory._same_object_text(event_table, registered.obj_key,
+                                                        pghistory._qualified('n', others), key_after),
+                'wanted', pghistory._undo_condition(event_table, context_id, xid, 'e'),
+                'recorded', pghistory._recorded_text(source, 'e'),
+                'recorded n', pghistory._recorded_text(source, 'n')))
+            ELSE 'CROSS JOIN (SELECT NULL::bigint AS left_id) AS l' END,
+        'r is h', pghistory._same_object_text(event_table, registered.obj_key,
+                                              pghistory._qualified('r', registered.obj_key),
+                                              last_key),
+        't is h', pghistory._same_object_text(event_table, registered.obj_key,
+                                              pghistory._qualified('t', registered.obj_key),
+                                              last_key),
+        'h is e', pghistory._same_object_text(event_table, registered.obj_key,
+                                              last_key,
+                                              key_after),
         't is e', pghistory._same_object_text(event_table, registered.obj_key,
                                               pghistory._qualified('t', registered.obj_key), key_after),
         't was e', pghistory._same_object_text(event_table, registered.obj_key,
                                                pghistory._qualified('t', registered.obj_key),
                                                pghistory._qualified('e', held)),
+        't was p', pghistory._same_object_text(event_table, registered.obj_key,
+                                               pghistory._qualified('t', registered.obj_key),
+                                               pghistory._qualified('p', held)),
         'row key', array_to_string(pghistory._qualified('t', registered.obj_key), ', '),
         'object', pghistory._key_text(event_table, held, registered.obj_key, 'e'),
         'previous', CASE source.image WHEN 'before' THEN 'e.pgh_id' ELSE format(
@@ -6682,14 +7216,15 @@ BEGIN
 END
 $function$;
 
--- The steps that take back what happened to one table, the last change first: what to do, and what stands in the way. An
--- update is taken back to what event `previous_id` says.
+-- The steps that take back what happened to one table, the last change first: what to do, and what stands in the way.
+-- An update is taken back to what event `previous_id` says.
 CREATE OR REPLACE FUNCTION pghistory._undo_steps(
     "table" regclass,
     source record,
     texts jsonb,
     OUT event_id bigint,
     OUT previous_id bigint,
+    OUT next_id bigint,
     OUT action text,
     OUT obj text,
     OUT changes jsonb,
@@ -6704,10 +7239,11 @@ CREATE OR REPLACE FUNCTION pghistory._undo_steps(
 AS $function$
 BEGIN
     RETURN QUERY EXECUTE pghistory._rendered($sql$
-        SELECT s.pgh_id, s.previous_id, s.action, s.object, s.changes,
+        SELECT s.pgh_id, s.previous_id, s.next_id, s.action, s.object, s.changes,
                CASE WHEN NOT s.is_known THEN 'what it was before is not known'
                     WHEN s.next_id IS NOT NULL THEN
-                        (SELECT format('changed since by event %s:%s (%s, %s)', $2, n.pgh_id, n.pgh_label, n.pgh_created_at)
+                        (SELECT format('changed since by event %s:%s (%s, %s)', $2, n.pgh_id, n.pgh_label,
+                                       n.pgh_created_at)
                            FROM {events} AS n WHERE n.pgh_id = s.next_id AND NOT {wanted n})
                     WHEN s.is_there <> (s.action <> 'INSERT') THEN
                         CASE WHEN s.is_there THEN 'it is there again' ELSE 'it is not there any more' END
@@ -6719,7 +7255,12 @@ BEGIN
             SELECT e.pgh_id, e.action, e.object, e.previous_id, e.next_id, {changes} AS changes,
                    e.previous_id IS NOT NULL AND NOT EXISTS (
                        SELECT FROM pghistory.event_column AS m
-                        WHERE m.event_table = $1 AND m.rewritten_after >= e.previous_id AND m.rewritten_after < e.pgh_id)
+                                   CROSS JOIN jsonb_to_recordset(m.rewrites) AS r(after bigint)
+                        WHERE m.event_table = $1 AND r.after >= e.previous_id AND r.after < e.pgh_id)
+                   AND NOT ({may be doubled} AND e.next_id IS NOT NULL AND e.action = 'UPDATE'
+                            AND EXISTS (SELECT FROM {rows} AS t WHERE {t is e})
+                            AND NOT EXISTS (SELECT FROM {events} AS h
+                                             WHERE {h is e} AND {recorded h} AND h.pgh_id > e.next_id))
                        AS is_known,
                    e.next_id IS NULL AND EXISTS (SELECT FROM {rows} AS t WHERE {t is e}) AS is_there
               FROM (
@@ -6728,10 +7269,8 @@ BEGIN
                                             ELSE 'UPDATE' END AS action,
                        LEAST((SELECT n.pgh_id FROM {events} AS n
                                WHERE {recorded n} AND n.pgh_id > e.pgh_id AND {n is e} ORDER BY n.pgh_id LIMIT 1),
-                             (SELECT n.pgh_id FROM {events} AS n
-                               WHERE {recorded n} AND n.pgh_id > e.pgh_id AND {n left e} ORDER BY n.pgh_id LIMIT 1))
-                           AS next_id
-                  FROM {events} AS e
+                             l.left_id) AS next_id
+                  FROM {events} AS e {left}
                  WHERE {wanted} AND {recorded}) AS e) AS s
          ORDER BY s.pgh_id DESC$sql$, texts)
       USING source.event_table, pghistory._table_name(source.event_table);
@@ -6763,6 +7302,7 @@ CREATE OR REPLACE FUNCTION pghistory._undo_plan(
     OUT image text,
     OUT event_id bigint,
     OUT previous_id bigint,
+    OUT next_id bigint,
     OUT action text,
     OUT obj text,
     OUT changes jsonb,
@@ -6781,13 +7321,15 @@ BEGIN
     IF NOT pghistory._has_state() THEN
         RETURN;
     END IF;
-    FOR source IN SELECT * FROM pghistory._undoable_tables() AS u ORDER BY pghistory._depth(u."table") DESC, u."table"::oid
+    FOR source IN SELECT * FROM pghistory._undoable_tables() AS u
+                   ORDER BY pghistory._depth(u."table") DESC, u."table"::oid
     LOOP
         texts := pghistory._undo_texts(source."table", source, context_id, xid);
+        CONTINUE WHEN NOT pghistory._is_concerned(texts);
         texts := texts || jsonb_build_object('changes', CASE WHEN with_changes
             THEN pghistory._undo_changes_text(source.event_table, source.image, texts) ELSE 'NULL::jsonb' END);
-        RETURN QUERY SELECT source."table", source.event_table, source.image, s.event_id, s.previous_id, s.action, s.obj,
-                            s.changes, s.conflict, s.is_possible, s.column_count
+        RETURN QUERY SELECT source."table", source.event_table, source.image, s.event_id, s.previous_id, s.next_id,
+                            s.action, s.obj, s.changes, s.conflict, s.is_possible, s.column_count
                        FROM pghistory._undo_steps(source."table", source, texts) AS s;
     END LOOP;
 END
@@ -6800,11 +7342,11 @@ CREATE OR REPLACE FUNCTION pghistory._shown_plan(context_id uuid, xid xid8)
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT p.step, p."table", p.obj, p.action, format('%s:%s', pghistory._table_name(p.event_table), p.event_id), p.changes,
-           p.conflict
+    SELECT p.step, p."table", p.obj, p.action, format('%s:%s', pghistory._table_name(p.event_table), p.event_id),
+           p.changes, p.conflict
       FROM pghistory._undo_plan(context_id, xid, true) WITH ORDINALITY
-               AS p("table", event_table, image, event_id, previous_id, action, obj, changes, conflict, is_possible,
-                    column_count, step)
+               AS p("table", event_table, image, event_id, previous_id, next_id, action, obj, changes, conflict,
+                    is_possible, column_count, step)
 $function$;
 
 -- Is the row there that an event says is gone?
@@ -6823,8 +7365,33 @@ BEGIN
 END
 $function$;
 
--- Does another row refer to the one that the event made, so that it would go or change with it?
-CREATE OR REPLACE FUNCTION pghistory._is_referred_to("table" regclass, event_id bigint, texts jsonb)
+-- The foreign keys that would take rows along that refer to one that is deleted, or that gets other values in what they
+-- refer to: the SQL condition that row r refers to row t, and that event p gives t other values there.
+CREATE OR REPLACE FUNCTION pghistory._dragging_keys(
+    "table" regclass, event_table regclass, action text, OUT referring regclass, OUT refers text, OUT differs text)
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT k.referring,
+           (SELECT string_agg(format('r.%I %s t.%I', c.one, pghistory._equality_operator(a.type_id), c.other), ' AND ')
+              FROM unnest(k.columns, k.referred) AS c(one, other)
+                   JOIN pghistory._columns(k.referring) AS a ON a.name = c.one),
+           CASE WHEN action = 'DELETE' THEN 'true'
+                ELSE (SELECT string_agg(format('record_image_ne(ROW(t.%I), ROW(p.%I::%s))', c.other, m.column_name,
+                                               format_type(a.type_id, a.type_modifier)), ' OR ')
+                        FROM unnest(k.referred) AS c(other)
+                             JOIN pghistory._columns(_dragging_keys."table") AS a ON a.name = c.other
+                             JOIN pghistory.event_column AS m
+                               ON m.event_table = _dragging_keys.event_table AND m.table_column_number = a.number) END
+      FROM pghistory._foreign_keys_to("table") AS k
+     WHERE CASE WHEN action = 'DELETE' THEN k.delete_action IN ('c', 'n', 'd') ELSE k.update_action IN ('n', 'd') END
+$function$;
+
+-- Does another row refer to the one that the step is about, so that it would go or change with it?
+CREATE OR REPLACE FUNCTION pghistory._is_referred_to(
+    "table" regclass, event_table regclass, action text, event_id bigint, previous_id bigint, texts jsonb)
  RETURNS boolean
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -6833,26 +7400,279 @@ DECLARE
     foreign_key record;
     refers boolean;
 BEGIN
-    FOR foreign_key IN
-        SELECT k.referring,
-               (SELECT string_agg(format('r.%I %s t.%I', c.one, pghistory._equality_operator(a.type_id), c.other), ' AND ')
-                  FROM unnest(k.columns, k.referred) AS c(one, other)
-                       JOIN pghistory._columns(k.referring) AS a ON a.name = c.one) AS condition,
-               CASE WHEN k.referring = "table" THEN 'r.ctid <> t.ctid' ELSE 'true' END AS is_another
-          FROM pghistory._foreign_keys_to("table") AS k
+    FOR foreign_key IN SELECT * FROM pghistory._dragging_keys("table", event_table, action)
     LOOP
         EXECUTE pghistory._rendered(
-            'SELECT EXISTS (SELECT FROM {events} AS e JOIN {rows} AS t ON {t is e} '
-            'JOIN {referring} AS r ON {r refers to t} AND {r is another} WHERE e.pgh_id = $1)',
-            texts || jsonb_build_object('referring', pghistory._table_name(foreign_key.referring),
-                                        'r refers to t', foreign_key.condition,
-                                        'r is another', foreign_key.is_another))
-           INTO refers USING event_id;
+            'SELECT EXISTS (SELECT FROM {events} AS e JOIN {events} AS p ON p.pgh_id = $2 JOIN {rows} AS t ON {t is e} '
+            'JOIN {referring} AS r ON {r refers to t} AND {r is another} WHERE e.pgh_id = $1 AND ({differs}))',
+            texts || jsonb_build_object(
+                'referring', pghistory._table_name(foreign_key.referring),
+                'r refers to t', foreign_key.refers,
+                'differs', foreign_key.differs,
+                'r is another', CASE WHEN foreign_key.referring = "table" THEN 'r.ctid <> t.ctid' ELSE 'true' END))
+           INTO refers USING event_id, previous_id;
         IF refers THEN
             RETURN true;
         END IF;
     END LOOP;
     RETURN false;
+END
+$function$;
+
+-- Runs a statement that writes to tables of the user's, under the search_path that their triggers expect, and says
+-- how many rows it wrote, which the statement counts.
+CREATE OR REPLACE FUNCTION pghistory._write_back(statement text, search_path text, event_id bigint, previous_id bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    written bigint;
+BEGIN
+    PERFORM set_config('search_path', search_path, true);
+    EXECUTE statement INTO written USING event_id, previous_id;
+    RETURN written;
+END
+$function$;
+
+-- What the steps of a plan come to: for each row the last event that was recorded of it, the first one that is taken
+-- back, and the one that it goes back to. Steps of one row are linked by the event that came next.
+CREATE OR REPLACE FUNCTION pghistory._undo_outcome(
+    tables regclass[], event_ids bigint[], previous_ids bigint[], next_ids bigint[], actions text[],
+    column_counts bigint[],
+    OUT "table" regclass,
+    OUT action text,
+    OUT column_count bigint,
+    OUT last_id bigint,
+    OUT first_id bigint,
+    OUT previous_id bigint)
+ RETURNS SETOF record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_nestloop TO 'off'
+AS $function$
+DECLARE
+    last_ids bigint[] := ARRAY(SELECT COALESCE(s.next, s.id)
+                                 FROM unnest(next_ids, event_ids) WITH ORDINALITY AS s(next, id, step) ORDER BY s.step);
+    further_ids bigint[];
+BEGIN
+    LOOP
+        further_ids := ARRAY(
+            SELECT COALESCE(n.last, s.last)
+              FROM unnest(tables, last_ids) WITH ORDINALITY AS s("table", last, step)
+                   LEFT JOIN unnest(tables, event_ids, last_ids) AS n("table", id, last)
+                          ON n."table" = s."table" AND n.id = s.last
+             ORDER BY s.step);
+        EXIT WHEN further_ids = last_ids;
+        last_ids := further_ids;
+    END LOOP;
+    RETURN QUERY
+    SELECT r."table",
+           CASE WHEN r.is_there AND r.was_there THEN 'UPDATE' WHEN r.is_there THEN 'DELETE' ELSE 'INSERT' END,
+           r.column_count, r.last_id, r.first_id, r.previous_id
+      FROM (SELECT s."table", s.last AS last_id, min(s.id) AS first_id,
+                   (array_agg(s.action ORDER BY s.id DESC))[1] <> 'INSERT' AS is_there,
+                   (array_agg(s.action ORDER BY s.id))[1] <> 'DELETE' AS was_there,
+                   (array_agg(s.previous ORDER BY s.id))[1] AS previous_id,
+                   (array_agg(s.column_count ORDER BY s.id))[1] AS column_count
+              FROM unnest(tables, event_ids, previous_ids, last_ids, actions, column_counts)
+                       AS s("table", id, previous, last, action, column_count)
+             GROUP BY s."table", s.last) AS r
+     WHERE r.is_there OR r.was_there
+     ORDER BY r."table"::oid, r.first_id;
+END
+$function$;
+
+-- The statement that puts rows back: over their last events (h), the first ones that are taken back (e) and those
+-- that they go back to (p).
+CREATE OR REPLACE FUNCTION pghistory._outcome_statement(
+    "table" regclass, event_table regclass, action text, event_id bigint, texts jsonb)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    columns record;
+BEGIN
+    SELECT string_agg(quote_ident(c.name), ', ' ORDER BY c.number) AS names,
+           string_agg(format('%s::%s', v.value, c.type_text), ', ' ORDER BY c.number) AS "values",
+           string_agg(format('%I = %s::%s', c.name, v.value, c.type_text), ', ' ORDER BY c.number)
+               FILTER (WHERE c.is_updatable) AS set
+      INTO columns
+      FROM pghistory._writable_columns("table", event_table, event_id) AS c
+           JOIN pghistory.event_column AS m
+             ON m.event_table = _outcome_statement.event_table AND m.column_name = c.held
+           CROSS JOIN LATERAL pghistory._previous_value_text(
+                   m.event_table, c.held, m.added_after, m.missing_value, 'p', 'e') AS v(value);
+    RETURN pghistory._rendered(
+        CASE action WHEN 'DELETE' THEN
+            'DELETE FROM {rows} AS t USING {events} AS h WHERE h.pgh_id {is} ANY ({last ids}::bigint[]) AND {t is h}'
+        WHEN 'UPDATE' THEN
+            'UPDATE {rows} AS t SET {set} '
+            'FROM unnest({last ids}::bigint[], {first ids}::bigint[], {previous ids}::bigint[]) '
+            'AS s(last_id, first_id, previous_id) '
+            'JOIN {events} AS h ON h.pgh_id {is} s.last_id JOIN {events} AS e ON e.pgh_id {is} s.first_id '
+            'JOIN {events} AS p ON p.pgh_id {is} s.previous_id WHERE {earlier} AND {t is h}'
+        ELSE
+            'INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} '
+            'FROM unnest({first ids}::bigint[], {previous ids}::bigint[]) AS s(first_id, previous_id) '
+            'JOIN {events} AS e ON e.pgh_id {is} s.first_id JOIN {events} AS p ON p.pgh_id {is} s.previous_id '
+            'WHERE {earlier}'
+        END,
+        texts || jsonb_build_object('table', pghistory._table_name("table"), 'names', columns.names,
+                                    'values', columns."values", 'set', columns.set));
+END
+$function$;
+
+-- Do rows refer to others again as they did? Foreign keys that take rows along may have done so once more with rows
+-- that were put back already, where a key went from one row to another.
+CREATE OR REPLACE FUNCTION pghistory._are_references_back(
+    tables regclass[], event_tables regclass[], event_ids bigint[], previous_ids bigint[], next_ids bigint[],
+    actions text[], column_counts bigint[], texts jsonb)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this record;
+    are_back boolean;
+BEGIN
+    FOR this IN
+        SELECT o.*, r.are_same
+          FROM (SELECT o."table", count(*) AS number, array_agg(o.first_id) AS first_ids,
+                       array_agg(o.previous_id) AS previous_ids
+                  FROM pghistory._undo_outcome(tables, event_ids, previous_ids, next_ids, actions, column_counts) AS o
+                 WHERE o.action <> 'DELETE' GROUP BY o."table") AS o
+               CROSS JOIN LATERAL (
+                   SELECT string_agg(format('NOT record_image_ne(ROW(t.%I), ROW(%s::%s))', a.attname,
+                                            pghistory._previous_value_text(m.event_table, m.column_name, m.added_after,
+                                                                           m.missing_value, 'p', 'e'),
+                                            format_type(a.atttypid, a.atttypmod)), ' AND ')
+                     FROM pghistory.event_column AS m
+                          JOIN pg_attribute AS a ON a.attrelid = o."table" AND a.attnum = m.table_column_number
+                    WHERE m.event_table = event_tables[array_position(tables, o."table")]
+                      AND a.attnum IN (SELECT unnest(c.conkey) FROM pg_constraint AS c
+                                        WHERE c.conrelid = o."table" AND c.contype = 'f'
+                                          AND (c.confdeltype IN ('c', 'n', 'd') OR c.confupdtype IN ('c', 'n', 'd')))
+               ) AS r(are_same)
+         WHERE r.are_same IS NOT NULL
+    LOOP
+        EXECUTE pghistory._rendered(
+            'SELECT count(*) = $3 FROM unnest($1, $2) AS s(first_id, previous_id) '
+            'JOIN {events} AS e ON e.pgh_id = s.first_id JOIN {events} AS p ON p.pgh_id = s.previous_id '
+            'JOIN {rows} AS t ON {t was p} WHERE {are same}',
+            texts -> this."table"::oid::text || jsonb_build_object('are same', this.are_same))
+           INTO are_back USING this.first_ids, this.previous_ids, this.number;
+        IF NOT are_back THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    RETURN true;
+END
+$function$;
+
+-- Takes back all steps in one statement, at whose end foreign keys are looked at, and says whether that could be
+-- done: not if other rows would be taken along, if a unique value passes from row to row, or if a row is not written.
+CREATE OR REPLACE FUNCTION pghistory._undo_at_once(
+    tables regclass[], event_tables regclass[], event_ids bigint[], previous_ids bigint[], next_ids bigint[],
+    actions text[], column_counts bigint[], texts jsonb, search_path text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    this record;
+    foreign_key record;
+    last_ids jsonb;
+    part text;
+    parts text[] := '{}';
+    earlier text[] := '{}';  -- parts of an earlier kind: to be done before
+    same_kind text[] := '{}';
+    kind text;
+    is_referred_to boolean;
+    written bigint;
+    expected bigint := 0;
+BEGIN
+    SELECT jsonb_object_agg(r.oid, r.ids) INTO last_ids
+      FROM (SELECT o."table"::oid, array_agg(o.last_id)::text AS ids
+              FROM pghistory._undo_outcome(tables, event_ids, previous_ids, next_ids, actions, column_counts) AS o
+             GROUP BY o."table") AS r(oid, ids);
+    FOR this IN
+        SELECT o."table", o.action, o.column_count, min(o.first_id) AS an_event, count(*) AS number,
+               array_agg(o.last_id)::text AS last_ids, array_agg(o.first_id)::text AS first_ids,
+               array_agg(o.previous_id)::text AS previous_ids,
+               (SELECT s.event_table FROM unnest(tables, event_tables) AS s("table", event_table)
+                 WHERE s."table" = o."table" LIMIT 1) AS event_table
+          FROM pghistory._undo_outcome(tables, event_ids, previous_ids, next_ids, actions, column_counts) AS o
+         GROUP BY o."table", o.action, o.column_count
+         ORDER BY array_position(ARRAY['DELETE', 'UPDATE', 'INSERT'], o.action), o."table"::oid
+    LOOP
+        FOR foreign_key IN SELECT * FROM pghistory._dragging_keys(this."table", this.event_table, this.action)
+                            WHERE this.action <> 'INSERT'
+        LOOP
+            EXECUTE pghistory._rendered(
+                'SELECT EXISTS (SELECT FROM unnest({last ids}::bigint[], {previous ids}::bigint[]) '
+                'AS s(last_id, previous_id) '
+                'JOIN {events} AS h ON h.pgh_id = s.last_id JOIN {events} AS p ON p.pgh_id = s.previous_id '
+                'JOIN {rows} AS t ON {t is h} JOIN {referring} AS r ON {r refers to t} '
+                'WHERE ({differs}){r is not ours})',
+                texts -> this."table"::oid::text || jsonb_build_object(
+                    'last ids', quote_literal(this.last_ids), 'previous ids', quote_literal(this.previous_ids),
+                    'referring', pghistory._table_name(foreign_key.referring), 'r refers to t', foreign_key.refers,
+                    'differs', foreign_key.differs,
+                    'r is not ours', CASE WHEN texts ? foreign_key.referring::oid::text THEN pghistory._rendered(
+                        ' AND NOT EXISTS (SELECT FROM {events} AS h '
+                        'WHERE h.pgh_id = ANY ({ids}::bigint[]) AND {r is h})',
+                        texts -> foreign_key.referring::oid::text || jsonb_build_object(
+                            'ids', quote_literal(COALESCE(last_ids ->> foreign_key.referring::oid::text, '{}'))))
+                        ELSE '' END))
+               INTO is_referred_to;
+            IF is_referred_to THEN
+                RETURN false;
+            END IF;
+        END LOOP;
+        IF this.action IS DISTINCT FROM kind THEN
+            earlier := earlier || same_kind;
+            same_kind := '{}';
+            kind := this.action;
+        END IF;
+        part := format('part_%s', cardinality(parts) + 1);
+        same_kind := same_kind || format('(SELECT pg_catalog.count(*) FROM %s)', part);
+        parts := parts || pghistory._rendered(
+            '{part} AS ({statement} RETURNING 1)',
+            jsonb_build_object(
+                'part', part,
+                'statement', pghistory._outcome_statement(
+                    this."table", this.event_table, this.action, this.an_event, texts -> this."table"::oid::text
+                    || jsonb_build_object('last ids', quote_literal(this.last_ids),
+                                          'first ids', quote_literal(this.first_ids),
+                                          'previous ids', quote_literal(this.previous_ids),
+                                          'earlier', CASE WHEN earlier = '{}' THEN 'true' ELSE
+                                              format('%s OPERATOR(pg_catalog.>=) 0',
+                                                     array_to_string(earlier, ' OPERATOR(pg_catalog.+) ')) END))));
+        expected := expected + this.number;
+    END LOOP;
+    IF parts = '{}' THEN
+        RETURN true;
+    END IF;
+    BEGIN
+        written := pghistory._write_back(
+            format(E'WITH %s\nSELECT %s', array_to_string(parts, E',\n'),
+                   array_to_string(earlier || same_kind, ' OPERATOR(pg_catalog.+) ')),
+            search_path, NULL, NULL);
+        IF written <> expected
+           OR NOT pghistory._are_references_back(tables, event_tables, event_ids, previous_ids, next_ids, actions,
+                                                 column_counts, texts)
+        THEN
+            RAISE cardinality_violation;
+        END IF;
+    EXCEPTION WHEN foreign_key_violation OR unique_violation OR exclusion_violation OR cardinality_violation
+                OR triggered_data_change_violation THEN
+        RETURN false;
+    END;
+    RETURN true;
 END
 $function$;
 
@@ -6872,9 +7692,11 @@ BEGIN
            string_agg(format('%I = e.%I::%s', c.name, c.held, c.type_text), ', ' ORDER BY c.number)
                FILTER (WHERE c.is_updatable) AS all_set,
            -- only what the event changed
-           string_agg(format('%1$I = CASE WHEN record_image_ne(ROW(%2$s), ROW(e.%3$I)) THEN %2$s::%4$s ELSE t.%1$I END',
+           string_agg(format('%1$I = CASE WHEN pg_catalog.record_image_ne(ROW(%2$s), ROW(e.%3$I)) '
+                             'THEN %2$s::%4$s ELSE t.%1$I END',
                              c.name,
-                             pghistory._previous_value_text(m.event_table, c.held, m.added_after, m.missing_value, 'p', 'e'),
+                             pghistory._previous_value_text(m.event_table, c.held, m.added_after, m.missing_value,
+                                                            'p', 'e'),
                              c.held, c.type_text), ', ' ORDER BY c.number)
                FILTER (WHERE c.is_updatable) AS changes_set
       INTO columns
@@ -6882,18 +7704,19 @@ BEGIN
            JOIN pghistory.event_column AS m
              ON m.event_table = _undo_statement.event_table AND m.column_name = c.held;
     RETURN pghistory._rendered(
-        CASE WHEN action = 'DELETE' THEN
-            'DELETE FROM {rows} AS t USING {events} AS e, {events} AS p WHERE e.pgh_id = $1 AND p.pgh_id = $2 AND {t is e}'
+        concat('WITH written AS (', CASE WHEN action = 'DELETE' THEN
+            'DELETE FROM {rows} AS t USING {events} AS e, {events} AS p '
+            'WHERE e.pgh_id {is} $1 AND p.pgh_id {is} $2 AND {t is e}'
         WHEN action = 'INSERT' THEN
             'INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE '
-            'SELECT {of event} FROM {events} AS e, {events} AS p WHERE e.pgh_id = $1 AND p.pgh_id = $2'
+            'SELECT {of event} FROM {events} AS e, {events} AS p WHERE e.pgh_id {is} $1 AND p.pgh_id {is} $2'
         WHEN action = 'REPLACE' THEN
             'UPDATE {rows} AS t SET {set} FROM {events} AS e, {events} AS p '
-            'WHERE e.pgh_id = $1 AND p.pgh_id = $2 AND {t was e}'
+            'WHERE e.pgh_id {is} $1 AND p.pgh_id {is} $2 AND {t was e}'
         ELSE
             'UPDATE {rows} AS t SET {set} FROM {events} AS e, {events} AS p '
-            'WHERE e.pgh_id = $1 AND p.pgh_id = $2 AND {t is e}'
-        END,
+            'WHERE e.pgh_id {is} $1 AND p.pgh_id {is} $2 AND {t is e}'
+        END, ' RETURNING 1) SELECT pg_catalog.count(*) FROM written'),
         texts || jsonb_build_object(
             'table', pghistory._table_name("table"), 'names', columns.names, 'of event', columns.of_event,
             'set', CASE WHEN action = 'UPDATE' AND image = 'after' THEN columns.changes_set ELSE columns.all_set END));
@@ -6908,14 +7731,19 @@ CREATE OR REPLACE FUNCTION pghistory._lock_for_undo(context_id uuid, xid xid8)
 AS $function$
 DECLARE
     source record;
+    texts jsonb;
 BEGIN
     FOR source IN SELECT u.* FROM pghistory._undoable_tables() AS u JOIN pg_class AS c ON c.oid = u."table"
                    WHERE c.relkind <> 'f' ORDER BY u."table"::oid
     LOOP
-        EXECUTE pghistory._rendered(
-            'SELECT count(*) FROM (SELECT FROM {rows} AS t WHERE EXISTS ('
-            'SELECT FROM {events} AS e WHERE {wanted} AND {recorded} AND {t is e}) ORDER BY {row key} FOR UPDATE OF t) AS s',
-            pghistory._undo_texts(source."table", source, context_id, xid));
+        texts := pghistory._undo_texts(source."table", source, context_id, xid);
+        IF pghistory._is_concerned(texts) THEN
+            EXECUTE pghistory._rendered(
+                'SELECT count(*) FROM (SELECT FROM {rows} AS t WHERE EXISTS ('
+                'SELECT FROM {events} AS e WHERE {wanted} AND {recorded} AND {t is e}) '
+                'ORDER BY {row key} FOR UPDATE OF t) AS s',
+                texts);
+        END IF;
     END LOOP;
 END
 $function$;
@@ -6942,11 +7770,11 @@ BEGIN
 END
 $function$;
 
--- Takes one step, and says how many changes that took back; null if foreign keys stand in the way. With is_cautious, an
--- error of theirs is caught; unless may_break, rows that refer to one that is to be deleted keep it.
+-- Takes one step, and says how many changes that took back; null if a constraint stands in the way. Unless may_break,
+-- rows that would be taken along by a foreign key stand in the way too.
 CREATE OR REPLACE FUNCTION pghistory._take_step(
-    "table" regclass, action text, event_id bigint, previous_id bigint, statement text, texts jsonb, is_cautious boolean,
-    may_break boolean)
+    "table" regclass, event_table regclass, action text, event_id bigint, previous_id bigint, statement text,
+    texts jsonb, may_break boolean, search_path text)
  RETURNS bigint
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -6954,36 +7782,31 @@ AS $function$
 DECLARE
     written bigint;
 BEGIN
-    IF action = 'DELETE' AND NOT may_break AND pghistory._is_referred_to("table", event_id, texts) THEN
+    IF action <> 'INSERT' AND NOT may_break
+       AND pghistory._is_referred_to("table", event_table, action, event_id, previous_id, texts)
+    THEN
         RETURN NULL;
     END IF;
-    IF is_cautious THEN
-        BEGIN
-            EXECUTE statement USING event_id, previous_id;
-            GET DIAGNOSTICS written = ROW_COUNT;
-        EXCEPTION WHEN foreign_key_violation THEN
-            RETURN NULL;
-        END;
-    ELSE
-        EXECUTE statement USING event_id, previous_id;
-        GET DIAGNOSTICS written = ROW_COUNT;
-    END IF;
+    BEGIN
+        written := pghistory._write_back(statement, search_path, event_id, previous_id);
+    EXCEPTION WHEN foreign_key_violation OR unique_violation OR exclusion_violation THEN
+        RETURN NULL;
+    END;
     -- a row that is gone already went with one that it referred to
-    RETURN CASE WHEN action = 'DELETE' THEN 1 ELSE written END;
+    RETURN CASE WHEN action = 'DELETE' THEN GREATEST(written, 1) ELSE written END;
 END
 $function$;
 
--- Takes back what a context or a transaction did: in each table from its last change to its first, between tables in any
--- order that foreign keys allow.
-CREATE OR REPLACE FUNCTION pghistory._undo(subject text, context_id uuid, xid xid8, force boolean)
+-- Takes back one step after the other: in each table from its last change to its first, between tables in any order that
+-- foreign keys allow, which look first at tables that refer to others, or from_below at those that others refer to.
+CREATE OR REPLACE FUNCTION pghistory._undo_one_by_one(
+    subject text, plan record, tables record, texts jsonb[], texts_by_table jsonb, force boolean, from_below boolean,
+    search_path text)
  RETURNS bigint
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    plan record;
-    tables record;
-    texts jsonb[] := '{}';
     statement text;
     statement_of text;
     this_of text;
@@ -6996,40 +7819,11 @@ DECLARE
     has_moved_on boolean;
     may_break boolean := false;
 BEGIN
-    PERFORM pghistory._lock_for_undo(context_id, xid);
-    SELECT array_agg(p."table" ORDER BY p.step) AS tables, array_agg(p.event_table ORDER BY p.step) AS event_tables,
-           array_agg(p.image ORDER BY p.step) AS images, array_agg(p.event_id ORDER BY p.step) AS event_ids,
-           array_agg(p.previous_id ORDER BY p.step) AS previous_ids, array_agg(p.action ORDER BY p.step) AS actions,
-           array_agg(p.obj ORDER BY p.step) AS objs, array_agg(p.column_count ORDER BY p.step) AS column_counts,
-           COALESCE(array_agg(format('row %s of table %s: %s', p.obj, pghistory._table_name(p."table"), p.conflict)
-                              ORDER BY p.step) FILTER (WHERE p.conflict IS NOT NULL), '{}') AS conflicts,
-           COALESCE(array_agg(format('row %s of table %s: %s', p.obj, pghistory._table_name(p."table"), p.conflict)
-                              ORDER BY p.step) FILTER (WHERE NOT p.is_possible), '{}') AS impossible
-      INTO plan
-      FROM pghistory._undo_plan(context_id, xid, false) WITH ORDINALITY
-               AS p("table", event_table, image, event_id, previous_id, action, obj, changes, conflict, is_possible,
-                    column_count, step);
-    PERFORM pghistory._refuse_undo(subject, plan.impossible, false);
-    IF NOT force THEN
-        PERFORM pghistory._refuse_undo(subject, plan.conflicts, true);
-    END IF;
-    IF plan.tables IS NULL THEN
-        RETURN 0;
-    END IF;
-
-    -- The steps of each table stand together: where the next one is, and the last.
-    SELECT array_agg(s.first ORDER BY s.first) AS nexts, array_agg(s.last ORDER BY s.first) AS lasts INTO tables
-      FROM (SELECT min(p.step) AS first, max(p.step) AS last
-              FROM unnest(plan.tables) WITH ORDINALITY AS p("table", step) GROUP BY p."table") AS s;
-    FOR number IN 1 .. cardinality(tables.nexts) LOOP
-        texts := texts || pghistory._undo_texts(
-            plan.tables[tables.nexts[number]], (SELECT u FROM pghistory._undoable_tables() AS u
-                                                 WHERE u."table" = plan.tables[tables.nexts[number]]), context_id, xid);
-    END LOOP;
     LOOP
         has_moved_on := false;
         obstacle := NULL;
-        FOR number IN 1 .. cardinality(tables.nexts) LOOP
+        FOR turn IN 1 .. cardinality(tables.nexts) LOOP
+            number := CASE WHEN from_below THEN cardinality(tables.nexts) + 1 - turn ELSE turn END;
             WHILE tables.nexts[number] <= tables.lasts[number] LOOP
                 step := tables.nexts[number];
                 action := plan.actions[step];
@@ -7038,17 +7832,23 @@ BEGIN
                 END IF;
                 this_of := concat_ws(' ', number, action, plan.column_counts[step]);
                 IF this_of IS DISTINCT FROM statement_of THEN
-                    statement := pghistory._undo_statement(plan.tables[step], plan.event_tables[step], plan.images[step],
-                                                           action, plan.event_ids[step], texts[number]);
+                    statement := pghistory._undo_statement(
+                        plan.tables[step], plan.event_tables[step], plan.images[step], action, plan.event_ids[step],
+                        texts[number]);
                     statement_of := this_of;
                 END IF;
-                taken := pghistory._take_step(plan.tables[step], action, plan.event_ids[step], plan.previous_ids[step],
-                                              statement, texts[number],
-                                              cardinality(tables.nexts) > 1, may_break);
+                taken := pghistory._take_step(
+                    plan.tables[step], plan.event_tables[step], action, plan.event_ids[step], plan.previous_ids[step],
+                    statement, texts[number], may_break, search_path);
                 IF taken IS NULL THEN
-                    obstacle := format('row %s of table %s: others refer to it, or it refers to one that is not there',
+                    obstacle := format('row %s of table %s: others refer to it, it refers to one that is not there, '
+                                       'or another one has a value that must be unique',
                                        plan.objs[step], pghistory._table_name(plan.tables[step]));
                     EXIT;
+                ELSIF taken > 1 THEN
+                    PERFORM pghistory._refuse_undo(
+                        subject, ARRAY[format('row %s of table %s: several rows have its key', plan.objs[step],
+                                              pghistory._table_name(plan.tables[step]))], false);
                 ELSIF taken = 0 AND NOT force THEN
                     PERFORM pghistory._refuse_undo(
                         subject, ARRAY[format('row %s of table %s: it was not written', plan.objs[step],
@@ -7068,13 +7868,87 @@ BEGIN
             may_break := true;  -- for one step: what refers to the row goes or changes with it
         END IF;
     END LOOP;
+    IF plan.conflicts = '{}' AND NOT force AND NOT pghistory._are_references_back(
+           plan.tables, plan.event_tables, plan.event_ids, plan.previous_ids, plan.next_ids, plan.actions,
+           plan.column_counts, texts_by_table)
+    THEN
+        PERFORM pghistory._refuse_undo(
+            subject, ARRAY['foreign keys would not let rows refer to others as they did'], true);
+    END IF;
     RETURN total;
+END
+$function$;
+
+-- Takes back what a context or a transaction did: at once, or where that cannot be, in each table from its last
+-- change to its first, between tables in any order that foreign keys allow.
+CREATE OR REPLACE FUNCTION pghistory._undo(subject text, context_id uuid, xid xid8, force boolean, search_path text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    plan record;
+    tables record;
+    texts jsonb[] := '{}';
+    texts_by_table jsonb;
+BEGIN
+    IF NOT pghistory._has_state() THEN
+        RETURN 0;
+    END IF;
+    PERFORM pghistory._lock_for_undo(context_id, xid);
+    SELECT array_agg(p."table" ORDER BY p.step) AS tables, array_agg(p.event_table ORDER BY p.step) AS event_tables,
+           array_agg(p.image ORDER BY p.step) AS images, array_agg(p.event_id ORDER BY p.step) AS event_ids,
+           array_agg(p.previous_id ORDER BY p.step) AS previous_ids, array_agg(p.next_id ORDER BY p.step) AS next_ids,
+           array_agg(p.action ORDER BY p.step) AS actions,
+           array_agg(p.obj ORDER BY p.step) AS objs, array_agg(p.column_count ORDER BY p.step) AS column_counts,
+           COALESCE(array_agg(format('row %s of table %s: %s', p.obj, pghistory._table_name(p."table"), p.conflict)
+                              ORDER BY p.step) FILTER (WHERE p.conflict IS NOT NULL), '{}') AS conflicts,
+           COALESCE(array_agg(format('row %s of table %s: %s', p.obj, pghistory._table_name(p."table"), p.conflict)
+                              ORDER BY p.step) FILTER (WHERE NOT p.is_possible), '{}') AS impossible
+      INTO plan
+      FROM pghistory._undo_plan(context_id, xid, false) WITH ORDINALITY
+               AS p("table", event_table, image, event_id, previous_id, next_id, action, obj, changes, conflict,
+                    is_possible, column_count, step);
+    PERFORM pghistory._refuse_undo(subject, plan.impossible, false);
+    IF NOT force THEN
+        PERFORM pghistory._refuse_undo(subject, plan.conflicts, true);
+    END IF;
+    IF plan.tables IS NULL THEN
+        RETURN 0;
+    END IF;
+
+    -- The steps of each table stand together: where the next one is, and the last.
+    SELECT array_agg(s.first ORDER BY s.first) AS nexts, array_agg(s.last ORDER BY s.first) AS lasts INTO tables
+      FROM (SELECT min(p.step) AS first, max(p.step) AS last
+              FROM unnest(plan.tables) WITH ORDINALITY AS p("table", step) GROUP BY p."table") AS s;
+    FOR number IN 1 .. cardinality(tables.nexts) LOOP
+        texts := texts || pghistory._undo_texts(
+            plan.tables[tables.nexts[number]], (SELECT u FROM pghistory._undoable_tables() AS u
+                                                 WHERE u."table" = plan.tables[tables.nexts[number]]), context_id, xid);
+    END LOOP;
+    SELECT jsonb_object_agg(plan.tables[t.next]::oid, texts[t.number]) INTO texts_by_table
+      FROM unnest(tables.nexts) WITH ORDINALITY AS t(next, number);
+    IF plan.conflicts = '{}' AND pghistory._undo_at_once(
+           plan.tables, plan.event_tables, plan.event_ids, plan.previous_ids, plan.next_ids, plan.actions,
+           plan.column_counts, texts_by_table, search_path)
+    THEN
+        RETURN cardinality(plan.tables);
+    END IF;
+    -- One by one, then.
+    IF cardinality(tables.nexts) > 1 AND NOT force THEN
+        BEGIN
+            RETURN pghistory._undo_one_by_one(subject, plan, tables, texts, texts_by_table, force, false, search_path);
+        EXCEPTION WHEN object_not_in_prerequisite_state THEN
+            NULL;  -- it may be the other way round
+        END;
+    END IF;
+    RETURN pghistory._undo_one_by_one(subject, plan, tables, texts, texts_by_table, force, NOT force, search_path);
 END
 $function$;
 
 -- Runs an undo under a context that says what it undoes: the active one, or one of its own.
 CREATE OR REPLACE FUNCTION pghistory._undo_in_context(
-    subject text, undone jsonb, context_id uuid, xid xid8, force boolean)
+    subject text, undone jsonb, context_id uuid, xid xid8, force boolean, search_path text)
  RETURNS bigint
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -7087,7 +7961,7 @@ DECLARE
 BEGIN
     PERFORM pghistory._check_not_null('force', force IS NULL);
     PERFORM pghistory.set_context(jsonb_build_object('undo', undone));
-    taken := pghistory._undo(subject, context_id, xid, force);
+    taken := pghistory._undo(subject, context_id, xid, force, search_path);
     PERFORM set_config('pghistory.context_id', COALESCE(active_id, ''), true),
             set_config('pghistory.context_metadata', COALESCE(active_metadata, ''), true);
     RETURN taken;
@@ -7097,33 +7971,34 @@ $function$;
 CREATE OR REPLACE FUNCTION pghistory.undo(context_id uuid, force boolean DEFAULT false)
  RETURNS bigint
  LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     PERFORM pghistory._check_not_null('context_id', context_id IS NULL);
-    RETURN pghistory._undo_in_context(format('context %s', context_id), jsonb_build_object('context_id', context_id),
-                                      context_id, NULL, force);
+    -- Not pinned, so that triggers of the tables see the caller's search_path; all that is called from here on is.
+    RETURN pghistory._undo_in_context(pg_catalog.concat('context ', context_id),
+                                      pg_catalog.jsonb_build_object('context_id', context_id), context_id, NULL, force,
+                                      pg_catalog.current_setting('search_path'));
 END
 $function$;
 COMMENT ON FUNCTION pghistory.undo(uuid, boolean) IS
-    'Takes back everything that a context did to the tables whose history is kept, the last change first, and returns how '
-    'many changes that were. If anything stands in the way, such as a row that changed since, nothing is taken back and the '
-    'error names it; with force what can be is taken back all the same. That it was undone is recorded under a context '
-    'whose metadata has "undo", and can be undone. See undo_plan().';
+    'Takes back everything that a context did to the tables whose history is kept, the last change first, and '
+    'returns how many changes that were. If anything stands in the way, such as a row that changed since, nothing '
+    'is taken back and the error names it; with force what can be is taken back all the same. That it was undone is '
+    'recorded under a context whose metadata has "undo", and can be undone. See undo_plan().';
 
 CREATE OR REPLACE FUNCTION pghistory.undo_transaction(xid xid8, force boolean DEFAULT false)
  RETURNS bigint
  LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     PERFORM pghistory._check_not_null('xid', xid IS NULL);
-    RETURN pghistory._undo_in_context(format('transaction %s', xid), jsonb_build_object('xid', xid), NULL, xid, force);
+    RETURN pghistory._undo_in_context(pg_catalog.concat('transaction ', xid), pg_catalog.jsonb_build_object('xid', xid),
+                                      NULL, xid, force, pg_catalog.current_setting('search_path'));
 END
 $function$;
 COMMENT ON FUNCTION pghistory.undo_transaction(xid8, boolean) IS
-    'Takes back everything that a transaction (the pgh_xid of its events) did to the tables whose history is kept, as undo() '
-    'does for a context.';
+    'Takes back everything that a transaction (the pgh_xid of its events) did to the tables whose history is kept, '
+    'as undo() does for a context.';
 
 CREATE OR REPLACE FUNCTION pghistory.undo_plan(context_id uuid)
  RETURNS TABLE(step bigint, "table" regclass, obj text, action text, event text, changes jsonb, conflict text)
@@ -7138,9 +8013,9 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.undo_plan(uuid) IS
-    'What undo() of a context would do, and changes nothing: for each change, the last first, the row, whether it would be '
-    'inserted, updated or deleted, the event that is taken back, {"field": [now, then]}, and what stands in the way, or null. '
-    'Between tables, undo() takes the order that foreign keys allow.';
+    'What undo() of a context would do, and changes nothing: for each change, the last first, the row, whether it '
+    'would be inserted, updated or deleted, the event that is taken back, {"field": [now, then]}, and what stands '
+    'in the way, or null. Between tables, undo() takes the order that foreign keys allow.';
 
 CREATE OR REPLACE FUNCTION pghistory.undo_transaction_plan(xid xid8)
  RETURNS TABLE(step bigint, "table" regclass, obj text, action text, event text, changes jsonb, conflict text)
@@ -7920,16 +8795,17 @@ GRANT EXECUTE ON FUNCTION
     TO PUBLIC;
 
 -- The private functions that these call, as their caller, and those that generated functions and triggers call, as
--- the owner of the event table. Whoever calls one himself does so with his own rights. Of those that run with the rights of the
--- extension's owner, _attach_context, _read_inline_context and _use_permit look at the caller's own transaction only, and
--- _context_of_event wants to be told what only an event says.
+-- the owner of the event table. Whoever calls one himself does so with his own rights. Of those that run with the
+-- rights of the extension's owner, _attach_context, _read_inline_context and _use_permit look at the caller's own
+-- transaction only, and _context_of_event wants to be told what only an event says.
 
 GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._last_event, pghistory._missing_value,
-    pghistory._is_filled, pghistory._base_type, pghistory._event_type, pghistory._holds, pghistory._primary_key,
-    pghistory._key_followers, pghistory._foreign_keys_to, pghistory._has_row_triggers, pghistory._may_not_fit,
-    pghistory._is_indexable, pghistory._has_index, pghistory._row_level_reason, pghistory._partition_tree,
-    pghistory._partition_root, pghistory._equality_operator, pghistory._origin
+    pghistory._is_filled, pghistory._is_of_this_transaction, pghistory._base_type, pghistory._event_type,
+    pghistory._holds, pghistory._primary_key, pghistory._key_followers, pghistory._foreign_keys_to,
+    pghistory._has_row_triggers, pghistory._may_not_fit, pghistory._is_indexable, pghistory._has_index,
+    pghistory._row_level_reason, pghistory._partition_tree, pghistory._partition_root,
+    pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- trust.sql
@@ -8001,9 +8877,10 @@ GRANT EXECUTE ON FUNCTION  -- triggers.sql
 
 GRANT EXECUTE ON FUNCTION  -- follow.sql
     pghistory._mark_kept, pghistory._keep_dropped, pghistory._set_aside, pghistory._ensure_column,
-    pghistory._retype_column, pghistory._rename_columns, pghistory._current_names, pghistory._is_rewritten,
-    pghistory._follow_columns, pghistory._fill_key, pghistory._follow_foreign_key, pghistory._follow_key,
-    pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
+    pghistory._retype_column, pghistory._rename_columns, pghistory._current_names, pghistory._may_compute,
+    pghistory._computes, pghistory._is_rewritten, pghistory._follow_columns, pghistory._note_rewrites,
+    pghistory._was_constant, pghistory._is_lost, pghistory._fill_key, pghistory._follow_foreign_key,
+    pghistory._follow_key, pghistory._condition_renames, pghistory._column_numbers, pghistory._follow_trackers,
     pghistory._restore_own_columns, pghistory._follow_event_table, pghistory._follow_registry,
     pghistory._follow_table
     TO PUBLIC;
@@ -8027,15 +8904,16 @@ GRANT EXECUTE ON FUNCTION  -- events.sql
 GRANT EXECUTE ON FUNCTION  -- as_of.sql
     pghistory._table_of_type, pghistory._time_text, pghistory._happened_text, pghistory._had_happened,
     pghistory._history_sources, pghistory._check_history_is_kept, pghistory._history_source,
-    pghistory._refuse_to_guess, pghistory._refuse_vanished, pghistory._refuse_to_guess_value,
-    pghistory._past_columns, pghistory._row_columns, pghistory._check_unique_key, pghistory._has_many_events,
-    pghistory._recorded_text, pghistory._snapshot_text, pghistory._history_texts, pghistory._keys_text,
-    pghistory._known_keys_template, pghistory._after_images_template, pghistory._before_images_template,
-    pghistory._as_of_query
+    pghistory._refuse_to_guess, pghistory._refuse_vanished, pghistory._refuse_to_choose,
+    pghistory._refuse_to_guess_value, pghistory._past_columns, pghistory._row_columns, pghistory._check_unique_key,
+    pghistory._has_many_events, pghistory._recorded_text, pghistory._snapshot_text, pghistory._history_texts,
+    pghistory._keys_text, pghistory._walk_template, pghistory._known_keys_template, pghistory._rows_after_template,
+    pghistory._told_rows_template, pghistory._replaced_rows_template, pghistory._after_images_template,
+    pghistory._complete_images_template, pghistory._before_images_template, pghistory._as_of_query
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- versions.sql
-    pghistory._after_versions_template, pghistory._before_versions_template
+    pghistory._after_versions_template, pghistory._before_versions_template, pghistory._time_of
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- backfill.sql
@@ -8043,14 +8921,18 @@ GRANT EXECUTE ON FUNCTION  -- backfill.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- revert.sql
-    pghistory._writable_columns, pghistory._rows_text, pghistory._key_of_today
+    pghistory._writable_columns, pghistory._rows_text, pghistory._key_of_today, pghistory._write_event,
+    pghistory._revert
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- undo.sql
-    pghistory._undoable_tables, pghistory._undo_condition, pghistory._undo_changes_text, pghistory._undo_texts,
-    pghistory._undo_steps, pghistory._depth, pghistory._undo_plan, pghistory._shown_plan, pghistory._is_there,
-    pghistory._is_referred_to, pghistory._undo_statement, pghistory._lock_for_undo, pghistory._refuse_undo,
-    pghistory._take_step, pghistory._undo, pghistory._undo_in_context
+    pghistory._undoable_tables, pghistory._undo_condition, pghistory._undo_changes_text, pghistory._is_concerned,
+    pghistory._key_after_text, pghistory._undo_texts, pghistory._undo_steps, pghistory._depth,
+    pghistory._undo_plan, pghistory._shown_plan, pghistory._is_there, pghistory._dragging_keys,
+    pghistory._is_referred_to, pghistory._write_back, pghistory._undo_outcome, pghistory._outcome_statement,
+    pghistory._are_references_back, pghistory._undo_at_once, pghistory._undo_statement, pghistory._lock_for_undo,
+    pghistory._refuse_undo, pghistory._take_step, pghistory._undo_one_by_one, pghistory._undo,
+    pghistory._undo_in_context
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- upkeep.sql

@@ -96,6 +96,7 @@ CREATE OR REPLACE FUNCTION pghistory._history_sources(
     OUT since_xid xid8,
     OUT since_event bigint,
     OUT is_complete boolean,
+    OUT since_empty boolean,
     OUT missing text)
  RETURNS SETOF record
  LANGUAGE sql
@@ -108,11 +109,11 @@ AS $function$
                ('after', 'insert', 'I', false), ('after', 'update', 'U', false), ('after', 'delete', 'D', false),
                ('after', 'truncate', 'T', true)
     ), recorded AS (
-        SELECT t.event_table, t.label, t.since, t.since_xid, t.since_event, o.operation, o.code,
+        SELECT t.event_table, t.label, t.since, t.since_xid, t.since_event, t.since_empty, o.operation, o.code,
                -- one that is void now narrowed what was written before
                CASE WHEN t.condition IS NOT NULL THEN 'with a condition'
-                    WHEN e.obj_key = '{}' THEN 'without the key'
-                    WHEN f.missing IS NOT NULL THEN format('without %s', f.missing) END AS lack
+                    WHEN e.obj_key = '{}' THEN 'without the key' END AS lack,
+               'without ' || f.missing AS lack_of_columns
           FROM pghistory.tracker AS t
                JOIN pghistory.event_table AS e ON e.event_table = t.event_table
                JOIN pghistory._operations(_history_sources."table") AS o ON o.label = t.label
@@ -125,13 +126,17 @@ AS $function$
         -- each operation by the tracker that has been there longest
         SELECT DISTINCT ON (e.event_table, n.image, n.operation)
                e.event_table, n.image, n.operation, n.code, n.is_optional, r.label, r.since, r.since_xid, r.since_event,
-               r.lack
+               r.since_empty, l.lack
           FROM (SELECT DISTINCT t.event_table FROM pghistory.tracker AS t
                  WHERE t."table" = _history_sources."table") AS e
                CROSS JOIN needed AS n
                LEFT JOIN recorded AS r
                       ON r.event_table = e.event_table AND r.operation = n.operation AND r.code = n.code
-         ORDER BY e.event_table, n.image, n.operation, (r.lack IS NOT NULL), r.since
+               -- what a row was inserted with, before-images know from the next
+               CROSS JOIN LATERAL (
+                   SELECT COALESCE(r.lack, CASE WHEN (n.image, n.operation) <> ('before', 'insert')
+                                                THEN r.lack_of_columns END)) AS l(lack)
+         ORDER BY e.event_table, n.image, n.operation, (l.lack IS NOT NULL), r.since
     )
     SELECT c.event_table, c.image,
            COALESCE(jsonb_object_agg(c.code, c.label) FILTER (WHERE c.label IS NOT NULL AND c.lack IS NULL), '{}'),
@@ -143,6 +148,7 @@ AS $function$
                SELECT max(o.since_event) FROM covered AS o
                 WHERE o.event_table = c.event_table AND o.image = c.image AND NOT o.is_optional))
                FILTER (WHERE c.is_optional),
+           bool_and(c.since_empty) FILTER (WHERE c.lack IS NULL AND NOT c.is_optional),
            string_agg(concat(c.operation, ' (' || c.lack || ')'), ', ' ORDER BY c.operation)
                FILTER (WHERE (c.label IS NULL OR c.lack IS NOT NULL) AND NOT c.is_optional)
       FROM covered AS c
@@ -183,7 +189,7 @@ $function$;
 -- The source for a table at a time, or the refusal that says from when on it can be told.
 CREATE OR REPLACE FUNCTION pghistory._history_source(
     "table" regclass, at timestamp with time zone, OUT event_table regclass, OUT image text, OUT labels jsonb,
-    OUT since_event bigint, OUT is_complete boolean)
+    OUT since_event bigint, OUT is_complete boolean, OUT since_empty boolean)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
@@ -203,6 +209,7 @@ BEGIN
             labels := source.labels;
             since_event := source.since_event;
             is_complete := source.is_complete;
+            since_empty := source.since_empty;
             RETURN;
         END IF;
         earliest := LEAST(earliest, source.since);
@@ -518,6 +525,11 @@ BEGIN
         'other key', (SELECT string_agg(format('e.%I AS %I', CASE WHEN has_moves THEN o ELSE h END, h), ', '
                                         ORDER BY position)
                         FROM unnest(others, held) WITH ORDINALITY AS k(o, h, position)),
+        'g.key', array_to_string(pghistory._qualified('g', held), ', '),
+        'e is g', pghistory._same_object_text(event_table, key, pghistory._qualified('e', held),
+                                              pghistory._qualified('g', held)),
+        'recorded g', pghistory._recorded_text(source, 'g'),
+        'past g', pghistory._happened_text(event_table, 'g', at),
         'e is k', pghistory._same_object_text(event_table, key, pghistory._qualified('e', held),
                                               pghistory._qualified('k', held)),
         'm is k', pghistory._same_object_text(event_table, key, pghistory._qualified('m', held),
@@ -580,6 +592,25 @@ BEGIN
 END
 $function$;
 
+-- The template of the walk from key to key by the index, as common table expression.
+CREATE OR REPLACE FUNCTION pghistory._walk_template()
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT $sql$
+walk AS (
+    (SELECT {e.key} FROM {events} AS e WHERE {e.key is known} ORDER BY {e.key} LIMIT 1)
+    UNION ALL
+    SELECT n.*
+      FROM walk AS w
+           CROSS JOIN LATERAL (SELECT {e.key} FROM {events} AS e
+                                WHERE ROW({e.key}) > ROW({w.key}) AND {e.key is known}
+                                ORDER BY {e.key} LIMIT 1) AS n
+),$sql$
+$function$;
+
 -- The template of the common table expressions that know, of each key, the last event that had happened and the next.
 -- With after-images the next one only matters where none had. `moved` has what left keys (after-images) or came to
 -- them (before-images) by updates that gave rows another key. The keys to look at are those of one object; or of all,
@@ -591,16 +622,7 @@ CREATE OR REPLACE FUNCTION pghistory._known_keys_template(image text, look_at te
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT concat(
-        CASE WHEN look_at = 'walk' THEN $sql$
-walk AS (
-    (SELECT {e.key} FROM {events} AS e WHERE {e.key is known} ORDER BY {e.key} LIMIT 1)
-    UNION ALL
-    SELECT n.*
-      FROM walk AS w
-           CROSS JOIN LATERAL (SELECT {e.key} FROM {events} AS e
-                                WHERE ROW({e.key}) > ROW({w.key}) AND {e.key is known}
-                                ORDER BY {e.key} LIMIT 1) AS n
-),$sql$ END, $sql$
+        CASE WHEN look_at = 'walk' THEN pghistory._walk_template() END, $sql$
 moved AS MATERIALIZED (
     SELECT {other key}, e.pgh_id, e.pgh_xid, {past} AS is_past FROM {events} AS e WHERE {moved} AND {recorded}
 ), moved_key AS (
@@ -608,7 +630,7 @@ moved AS MATERIALIZED (
 ),$sql$,
         CASE WHEN look_at <> 'events' THEN concat($sql$
 known AS MATERIALIZED (
-    SELECT {k.key}, l.last_id, m.last_moved,
+    SELECT {k.key}, l.last_id, m.last_moved, COALESCE(l.last_operation IN ('D', 'T'), false) AS last_went,
            CASE WHEN {next matters} THEN
                (SELECT e.pgh_id FROM {events} AS e
                  WHERE {e is k} AND ({recorded} OR {snapshot})
@@ -620,28 +642,31 @@ known AS MATERIALIZED (
       FROM ($sql$, CASE look_at WHEN 'walk' THEN 'SELECT {key} FROM walk UNION SELECT {key} FROM moved'
                                 ELSE '{object}' END, $sql$) AS k
            LEFT JOIN moved_key AS m ON {m is k}
-           CROSS JOIN LATERAL (
-               SELECT (SELECT e.pgh_id FROM {events} AS e WHERE {e is k} AND {recorded} AND {past}
-                        ORDER BY e.pgh_id DESC LIMIT 1) AS last_id) AS l
+           LEFT JOIN LATERAL (
+               SELECT e.pgh_id AS last_id, e.pgh_operation AS last_operation FROM {events} AS e
+                WHERE {e is k} AND {recorded} AND {past} ORDER BY e.pgh_id DESC LIMIT 1) AS l ON true
 )$sql$)
         ELSE concat($sql$
 happened AS MATERIALIZED ($sql$,
             CASE WHEN has_moves THEN $sql$
-    SELECT {key}, max(last_id) AS last_id, max(last_moved) AS last_moved, min(first_id) AS first_id,
-           min(first_moved) AS first_moved
+    SELECT {key}, max(last_id) AS last_id, max(last_gone) AS last_gone, max(last_moved) AS last_moved,
+           min(first_id) AS first_id, min(first_moved) AS first_moved
       FROM ($sql$ END, $sql$
-    SELECT {e.key}, max(e.pgh_id) FILTER (WHERE {recorded} AND {past}) AS last_id, NULL::bigint AS last_moved,
-           min(e.pgh_id) AS first_id, NULL::bigint AS first_moved
+    SELECT {e.key}, max(e.pgh_id) FILTER (WHERE {recorded} AND {past}) AS last_id,
+           max(e.pgh_id) FILTER (WHERE e.pgh_operation IN ('D', 'T') AND {recorded} AND {past}) AS last_gone,
+           NULL::bigint AS last_moved, min(e.pgh_id) AS first_id, NULL::bigint AS first_moved
       FROM {events} AS e
      WHERE ({recorded} OR {snapshot}) AND {e.key is known}
      GROUP BY {e.key}$sql$,
             CASE WHEN has_moves THEN $sql$
             UNION ALL
-            SELECT {key}, NULL, last_moved, NULL, first_moved FROM moved_key) AS k
+            SELECT {key}, NULL, NULL, last_moved, NULL, first_moved FROM moved_key) AS k
      GROUP BY {key}$sql$ END, $sql$
 ), known AS MATERIALIZED ($sql$,
             CASE image WHEN 'after' THEN $sql$
-    SELECT {k.key}, k.last_id, k.last_moved, k.first_id AS next_id, k.first_moved AS next_moved FROM happened AS k$sql$
+    SELECT {k.key}, k.last_id, k.last_moved, COALESCE(k.last_id = k.last_gone, false) AS last_went,
+           k.first_id AS next_id, k.first_moved AS next_moved
+      FROM happened AS k$sql$
             ELSE $sql$
     SELECT {k.key}, k.last_id, k.last_moved, min(e.pgh_id) AS next_id,
            CASE WHEN k.first_moved IS NOT NULL THEN
@@ -669,9 +694,9 @@ AS $function$
         '$after$', event_id)
 $function$;
 
--- The template of the query over after-images: a row is what its last event made it; if none had happened, what the
--- first one found, or what it is today.
-CREATE OR REPLACE FUNCTION pghistory._after_images_template(may_vanish boolean)
+-- The template of the rows that after-images tell: what its last event made of a row or, if none had happened, what the
+-- first one found.
+CREATE OR REPLACE FUNCTION pghistory._told_rows_template(may_vanish boolean)
  RETURNS text
  LANGUAGE sql
  IMMUTABLE
@@ -709,10 +734,18 @@ SELECT {past columns}
                   ORDER BY n.pgh_id LIMIT 1),
                 NOT EXISTS (SELECT FROM {rows} AS t WHERE {t is k}))
        THEN pghistory._refuse_vanished({event table}, e.pgh_id)$sql$ END, $sql$
-       ELSE true END
-UNION ALL
--- One transaction put a row in the place of another, and its events have the newcomer before the one that left. If
--- nothing happened since, it is the row of today.
+       ELSE true END$sql$)
+$function$;
+
+-- The template of the rows that one transaction put in the place of others, when its events have the newcomer before
+-- the one that left. If nothing happened since, it is the row of today.
+CREATE OR REPLACE FUNCTION pghistory._replaced_rows_template()
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT concat($sql$
 SELECT {past columns}
   FROM known AS k
        JOIN {events} AS g ON g.pgh_id = GREATEST(k.last_id, k.last_moved)
@@ -728,7 +761,7 @@ SELECT {past columns}
               AND (e.pgh_id = n.event_id AND n.event_id = n.any_id AND e.pgh_operation IN ('D', 'T')
                    OR e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id AND e.pgh_operation IN ('I', 'U'))
             ORDER BY e.pgh_id DESC LIMIT 1) AS e
- WHERE (g.pgh_operation IN ('D', 'T') OR COALESCE(k.last_moved > k.last_id, k.last_id IS NULL))
+ WHERE (k.last_went OR COALESCE(k.last_moved > k.last_id, k.last_id IS NULL))
    AND n.any_id IS NOT NULL
    AND EXISTS (SELECT FROM {events} AS e
                 WHERE {e is k} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id AND {e came})
@@ -739,7 +772,17 @@ SELECT {past columns}
                        WHERE {e is k} AND {recorded} AND e.pgh_id < g.pgh_id AND e.pgh_xid <> g.pgh_xid
                        ORDER BY e.pgh_id DESC LIMIT 1) IS NOT TRUE
             THEN pghistory._refuse_to_choose({event table}, e.pgh_id)
-            ELSE true END
+            ELSE true END$sql$)
+$function$;
+
+-- The template of the query over after-images: rows of which nothing tells are what they are today.
+CREATE OR REPLACE FUNCTION pghistory._after_images_template(may_vanish boolean)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT concat(pghistory._told_rows_template(may_vanish), E'\nUNION ALL', pghistory._replaced_rows_template(), $sql$
 UNION ALL
 SELECT {present columns}
   FROM {rows} AS t
@@ -747,14 +790,50 @@ SELECT {present columns}
    AND NOT EXISTS (SELECT FROM known AS k
                     WHERE {t is k} AND COALESCE(k.last_id, k.last_moved, k.next_id, k.next_moved) IS NOT NULL
                       AND NOT (COALESCE(k.last_id, k.last_moved) IS NOT NULL
-                               AND (COALESCE(k.last_moved > k.last_id, k.last_id IS NULL)
-                                    OR (SELECT l.pgh_operation IN ('D', 'T') FROM {events} AS l
-                                         WHERE l.pgh_id = k.last_id))
-                               AND NOT EXISTS (SELECT FROM {events} AS e
-                                                WHERE {e is k} AND {recorded}
+                               AND (k.last_went OR COALESCE(k.last_moved > k.last_id, k.last_id IS NULL))
+                               AND NOT EXISTS (SELECT FROM {events} AS e WHERE {e is k} AND {recorded}
                                                   AND e.pgh_id > GREATEST(k.last_id, k.last_moved))
                                AND NOT EXISTS (SELECT FROM moved AS m
                                                 WHERE {m is k} AND m.pgh_id > GREATEST(k.last_id, k.last_moved))))$sql$)
+$function$;
+
+-- The template of the query over after-images, with its common table expressions, where every row has an event and none
+-- ever changed its key: a row is what its last event made of it. Only those that went are looked at again.
+CREATE OR REPLACE FUNCTION pghistory._complete_images_template(look_at text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT concat(
+        CASE look_at WHEN 'walk' THEN pghistory._walk_template() END, $sql$
+moved AS MATERIALIZED (
+    SELECT {other key}, e.pgh_id, e.pgh_xid FROM {events} AS e WHERE false
+), known AS MATERIALIZED (
+    SELECT {g.key}, g.pgh_id AS last_id, NULL::bigint AS last_moved, true AS last_went
+      FROM {events} AS g
+     WHERE g.pgh_operation IN ('D', 'T') AND {recorded g} AND {past g}
+       AND EXISTS (SELECT FROM {events} AS e
+                    WHERE {e is g} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id AND {e came})
+       AND NOT EXISTS (SELECT FROM {events} AS e WHERE {e is g} AND {recorded} AND {past} AND e.pgh_id > g.pgh_id)
+)
+SELECT {row columns} FROM ($sql$,
+        CASE look_at WHEN 'walk' THEN $sql$
+SELECT {past columns}
+  FROM walk AS k
+       CROSS JOIN LATERAL (SELECT e.* FROM {events} AS e WHERE {e is k} AND {recorded} AND {past}
+                            ORDER BY e.pgh_id DESC LIMIT 1) AS e$sql$
+        ELSE $sql$
+SELECT {past columns}
+  FROM (SELECT DISTINCT ON ({e.key}) e.* FROM {events} AS e WHERE {e.key is known} AND {recorded} AND {past}
+         ORDER BY {e.key}, e.pgh_id DESC) AS e$sql$ END, $sql$
+ WHERE e.pgh_operation NOT IN ('D', 'T')
+UNION ALL$sql$, pghistory._replaced_rows_template(), $sql$
+UNION ALL
+SELECT {present columns}
+  FROM {rows} AS t JOIN known AS k ON {t is k}
+ WHERE NOT EXISTS (SELECT FROM {events} AS e WHERE {e is k} AND {recorded} AND e.pgh_id > k.last_id)
+) AS past$sql$)
 $function$;
 
 -- The template of the query over before-images: a row is what its next event found, or what it is today.
@@ -832,6 +911,11 @@ BEGIN
         'next matters', CASE source.image WHEN 'after' THEN 'COALESCE(l.last_id, m.last_moved) IS NULL' ELSE 'true' END,
         't is wanted', CASE WHEN obj IS NULL THEN 'true'
                             ELSE pghistory._identity_text("table", pghistory._object_identity(key, obj)) END);
+    IF source.image = 'after' AND source.since_empty AND obj IS NULL AND NOT (texts -> 'has moves')::boolean
+       AND NOT (texts -> 'may vanish')::boolean
+    THEN
+        RETURN pghistory._rendered('WITH RECURSIVE' || pghistory._complete_images_template(look_at), texts);
+    END IF;
     RETURN pghistory._rendered(
         concat('WITH RECURSIVE',
                pghistory._known_keys_template(source.image, look_at, (texts -> 'has moves')::boolean),
@@ -850,6 +934,7 @@ CREATE OR REPLACE FUNCTION pghistory.as_of(rowtype anyelement, at timestamp with
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET quote_all_identifiers TO 'off'
  SET "DateStyle" TO 'ISO'
+ SET jit TO off
 AS $function$
 DECLARE
     said text;
@@ -867,5 +952,5 @@ $function$;
 COMMENT ON FUNCTION pghistory.as_of(anyelement, timestamp with time zone, text) IS
     'The rows of a table as they were at a time, or the one with this key (as text, or a JSON object for a key of '
     'several columns): SELECT * FROM pghistory.as_of(NULL::users, ''2026-01-01''). With all transactions that had '
-    'committed by then, if the server keeps commit timestamps, otherwise with all that had begun. If what is kept cannot answer, it '
-    'says so.';
+    'committed by then, if the server keeps commit timestamps, otherwise with all that had begun. If what is kept '
+    'cannot answer, it says so.';

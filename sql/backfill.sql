@@ -1,7 +1,7 @@
 -- First events for rows that were there before they were tracked.
 
--- The tracker whose label backfilled events get when none is named: one that knows the table at any time, or else the first
--- that knows of inserts, or of anything.
+-- The tracker whose label backfilled events get when none is named: one that knows the table at any time, or else the
+-- first that knows of inserts, or of anything.
 CREATE OR REPLACE FUNCTION pghistory._backfill_label("table" regclass)
  RETURNS text
  LANGUAGE sql
@@ -19,8 +19,9 @@ AS $function$
      LIMIT 1
 $function$;
 
--- Writes the events of one stretch of a table's storage, or of all of it, and says how many. The rows are locked against
--- being changed before it is seen, in a snapshot of its own, which of them still have no event.
+-- Writes the events of one stretch of a table's storage, or of all of it, and says how many. The rows are locked
+-- against being changed, and against being filled by somebody else, before it is seen, in a snapshot of its own,
+-- which of them still have no event.
 CREATE OR REPLACE FUNCTION pghistory._backfill_pages(
     relation regclass, event_table regclass, label text, event_columns text[], expressions text[], pages int8range)
  RETURNS bigint
@@ -42,7 +43,7 @@ DECLARE
 BEGIN
     IF NOT is_foreign THEN
         EXECUTE format('SELECT array_agg(s.ctid) FROM (SELECT t.ctid FROM ONLY %s AS t '
-                       'WHERE t.ctid >= $1 AND t.ctid < $2 AND %s FOR SHARE OF t) AS s',
+                       'WHERE t.ctid >= $1 AND t.ctid < $2 AND %s FOR NO KEY UPDATE OF t) AS s',
                        pghistory._table_name(relation), has_no_event)
            INTO these
           USING format('(%s,0)', lower(pages))::tid, format('(%s,0)', LEAST(upper(pages), 4294967295))::tid;
@@ -75,8 +76,10 @@ DECLARE
 BEGIN
     PERFORM pghistory._check_not_null('"table"', "table" IS NULL);
     PERFORM pghistory._check_owner("table");
-    label := COALESCE(label, pghistory._backfill_label("table"),
-                      pghistory._backfill_label(pghistory._partition_root("table")));
+    IF pghistory._has_state() THEN
+        label := COALESCE(label, pghistory._backfill_label("table"),
+                          pghistory._backfill_label(pghistory._partition_root("table")));
+    END IF;
     IF label IS NULL THEN
         RAISE EXCEPTION 'table % is not tracked', pghistory._table_name("table")
             USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -89,11 +92,15 @@ BEGIN
     IF tracker.obj_key = '{}' THEN
         RAISE EXCEPTION 'events of table % do not name their object', pghistory._table_name(tracked)
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Which rows have an event cannot be told: give the table a primary key, or track() an obj_key.';
+                  HINT = 'Which rows have an event cannot be told: '
+                         'give the table a primary key, or track() an obj_key.';
     ELSIF pages IS NOT NULL AND (SELECT relkind <> 'r' FROM pg_class WHERE oid = "table") THEN
         RAISE EXCEPTION 'table % has no pages of its own', pghistory._table_name("table")
             USING ERRCODE = 'wrong_object_type',
                   HINT = 'Name one of its partitions, or leave out pages.';
+    END IF;
+    IF isempty(pages) THEN
+        RETURN 0;
     END IF;
     -- These are events by hand: their context is written down with a permit.
     INSERT INTO pghistory._request VALUES ('permit event', tracked, NULL, jsonb_build_object('label', label));
@@ -119,6 +126,7 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION pghistory.backfill(regclass, text, int8range) IS
-    'Writes an event (operation S) for each row of a tracked table that has none with that label yet, and returns how many; '
-    'by default with the label of the tracker that knows the table at any time. It can be called again, and while others '
-    'write. With pages, only for rows stored in these pages of the table, or of a partition of it: for batches that commit.';
+    'Writes an event (operation S) for each row of a tracked table that has none with that label yet, and returns '
+    'how many; by default with the label of the tracker that knows the table at any time. It can be called again, '
+    'and while others write. With pages, only for rows stored in these pages of the table, or of a partition of it: '
+    'for batches that commit.';

@@ -197,7 +197,8 @@ $function$;
 -- The foreign keys that point at a table: from which table, its columns, and those that they point at. Copies that
 -- PostgreSQL makes for partitions are left out.
 CREATE OR REPLACE FUNCTION pghistory._foreign_keys_to(
-    "table" regclass, OUT referring regclass, OUT columns name[], OUT referred name[], OUT delete_action "char")
+    "table" regclass, OUT referring regclass, OUT columns name[], OUT referred name[], OUT delete_action "char",
+    OUT update_action "char")
  RETURNS SETOF record
  LANGUAGE sql
  STABLE
@@ -210,7 +211,7 @@ AS $function$
            ARRAY(SELECT a.attname FROM unnest(c.confkey) WITH ORDINALITY AS k(number, position)
                                        JOIN pg_attribute AS a ON a.attrelid = c.confrelid AND a.attnum = k.number
                   ORDER BY k.position),
-           c.confdeltype
+           c.confdeltype, c.confupdtype
       FROM pg_constraint AS c
      WHERE c.confrelid = "table" AND c.contype = 'f' AND c.conparentid = 0
 $function$;

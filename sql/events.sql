@@ -29,7 +29,8 @@ BEGIN
      WHERE a.attrelid = event_table AND a.attnum > 0 AND NOT a.attisdropped
        AND NOT pghistory._is_reserved_name(a.attname)
        AND NOT EXISTS (SELECT FROM pghistory.event_column AS m
-                        WHERE m.event_table = _data_text.event_table AND a.attname IN (m.column_name, m.table_column_name));
+                        WHERE m.event_table = _data_text.event_table
+                          AND a.attname IN (m.column_name, m.table_column_name));
     RETURN concat_ws(' || ',
         CASE WHEN followed IS NULL THEN '''{}''::jsonb'
              ELSE format('(SELECT to_jsonb(d) FROM (SELECT %s) AS d)', followed) END,
@@ -48,7 +49,8 @@ CREATE OR REPLACE FUNCTION pghistory._previous_value_text(
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT CASE WHEN missing_value IS NULL THEN format('%s.%I', alias, field)
-                ELSE format('CASE WHEN %1$s.pgh_id <= %3$s AND %2$s.pgh_id > %3$s THEN %4$L::%5$s ELSE %1$s.%6$I END',
+                ELSE format('CASE WHEN %1$s.pgh_id OPERATOR(pg_catalog.<=) %3$s '
+                            'AND %2$s.pgh_id OPERATOR(pg_catalog.>) %3$s THEN %4$L::%5$s ELSE %1$s.%6$I END',
                             alias, next_alias, added_after, missing_value,
                             (SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
                               WHERE a.attrelid = event_table AND a.attname = field),
@@ -62,13 +64,14 @@ CREATE OR REPLACE FUNCTION pghistory._diff_text(event_table regclass)
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT COALESCE(
-               format('COALESCE((SELECT jsonb_object_agg(c.field, jsonb_build_array(c.old, c.new)) '
-                      'FROM (VALUES %s) AS c(field, differs, old, new) WHERE c.differs), ''{}'')',
-                      string_agg(format('(%L, record_image_ne(ROW(%s), ROW(%s)), %s, %s)', m.table_column_name, v.old, v.new,
-                                        pghistory._json_text(a.atttypid, v.old), pghistory._json_text(a.atttypid, v.new)),
-                                 ', ' ORDER BY m.table_column_number)),
-               '''{}''::jsonb')
+    SELECT CASE WHEN count(*) = 0 THEN '''{}''::jsonb'
+                ELSE format('COALESCE((SELECT jsonb_object_agg(c.field, jsonb_build_array(c.old, c.new)) '
+                            'FROM (VALUES %s) AS c(field, differs, old, new) WHERE c.differs), ''{}'')',
+                            string_agg(format('(%L, record_image_ne(ROW(%s), ROW(%s)), %s, %s)',
+                                              m.table_column_name, v.old, v.new,
+                                              pghistory._json_text(a.atttypid, v.old),
+                                              pghistory._json_text(a.atttypid, v.new)),
+                                       ', ' ORDER BY m.table_column_number)) END
       FROM pghistory.event_column AS m
            JOIN pg_attribute AS a ON a.attrelid = m.event_table AND a.attname = m.column_name AND NOT a.attisdropped
            CROSS JOIN LATERAL (SELECT pghistory._previous_value_text(
@@ -89,8 +92,8 @@ DECLARE
     has_moves boolean := false;
 BEGIN
     IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = event_table AND attname = other AND NOT attisdropped) THEN
-        EXECUTE format('SELECT EXISTS (SELECT FROM %s AS e WHERE e.%I IS NOT NULL%s)', pghistory._table_name(event_table),
-                       other, ' AND e.pgh_operation = ' || quote_literal(operation))
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s AS e WHERE e.%I IS NOT NULL%s)',
+                       pghistory._table_name(event_table), other, ' AND e.pgh_operation = ' || quote_literal(operation))
            INTO has_moves;
     END IF;
     RETURN has_moves;
@@ -105,8 +108,8 @@ CREATE OR REPLACE FUNCTION pghistory._key_before_text(event_table regclass, obj_
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT CASE WHEN pghistory._has_moves(event_table, obj_key, 'U') THEN
-        ARRAY(SELECT format('CASE WHEN e.pgh_operation = ''U'' THEN COALESCE(e.%I, e.%I) ELSE e.%I END', k.other, k.held,
-                            k.held)
+        ARRAY(SELECT format('CASE WHEN e.pgh_operation = ''U'' THEN COALESCE(e.%I, e.%I) ELSE e.%I END',
+                            k.other, k.held, k.held)
                 FROM unnest(pghistory._object_columns(obj_key), pghistory._other_key_columns(obj_key)) WITH ORDINALITY
                          AS k(held, other, position)
                ORDER BY k.position)
@@ -126,7 +129,8 @@ DECLARE
     key_before CONSTANT text[] := pghistory._key_before_text(event_table, obj_key);
     previous text;
 BEGIN
-    previous := format('(SELECT p.pgh_id FROM %s AS p WHERE %s AND p.pgh_id < e.pgh_id AND %s ORDER BY p.pgh_id DESC LIMIT 1)',
+    previous := format('(SELECT p.pgh_id FROM %s AS p WHERE %s AND p.pgh_id < e.pgh_id AND %s '
+                       'ORDER BY p.pgh_id DESC LIMIT 1)',
                        relation, wanted,
                        pghistory._same_object_text(event_table, obj_key,
                                                    pghistory._qualified('p', pghistory._object_columns(obj_key)),
@@ -175,8 +179,8 @@ BEGIN
         pghistory._key_text(event_table, pghistory._object_columns(registered.obj_key), registered.obj_key, 'e'),
         relation, wanted, ' LIMIT ' || max_rows,
         CASE WHEN registered.obj_key <> '{}'
-             THEN format(E'\n               LEFT JOIN LATERAL (SELECT p.* FROM %s AS p WHERE p.pgh_id = %s OFFSET 0) AS p'
-                         ' ON true',
+             THEN format(E'\n               LEFT JOIN LATERAL (SELECT p.* FROM %s AS p WHERE p.pgh_id = %s OFFSET 0) '
+                         'AS p ON true',
                          relation, pghistory._previous_event_text(event_table, registered.obj_key, 'true')) END);
 END
 $function$;
@@ -346,7 +350,8 @@ BEGIN
             pghistory._table_name("table"), values_text,
             (SELECT string_agg('v' || position, ', ' ORDER BY position)
                FROM unnest(columns) WITH ORDINALITY AS c(field, position)),
-            (SELECT string_agg(format('t.%I %s v.v%s', c.field, pghistory._equality_operator(t.type_id), c.position), ' AND ')
+            (SELECT string_agg(format('t.%I %s v.v%s', c.field, pghistory._equality_operator(t.type_id), c.position),
+                               ' AND ')
                FROM unnest(columns) WITH ORDINALITY AS c(field, position)
                     JOIN pghistory._columns("table") AS t ON t.name = c.field));
     END IF;
@@ -355,7 +360,8 @@ BEGIN
                        ELSE 'ROW(%1$s) IN (SELECT %1$s FROM %4$s AS e JOIN (VALUES %2$s) AS v(%3$s) ON %5$s)' END,
                   held, values_text, string_agg('v' || c.position, ', ' ORDER BY c.position),
                   pghistory._table_name(_referring_condition.event_table),
-                  string_agg(format('e.%I %s v.v%s', a.attname, pghistory._equality_operator(a.atttypid), c.position), ' AND '))
+                  string_agg(format('e.%I %s v.v%s', a.attname, pghistory._equality_operator(a.atttypid), c.position),
+                             ' AND '))
       INTO from_event
       FROM unnest(columns) WITH ORDINALITY AS c(field, position)
            JOIN pghistory.event_column AS m
@@ -427,4 +433,5 @@ END
 $function$;
 COMMENT ON FUNCTION pghistory.references(
     regclass, text, text, uuid, timestamp with time zone, timestamp with time zone, bigint) IS
-    'Events of an object, as events() returns them, and of every tracked row whose foreign key points, or pointed, at it.';
+    'Events of an object, as events() returns them, and of every tracked row whose foreign key points, or pointed, '
+    'at it.';

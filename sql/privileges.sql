@@ -20,16 +20,16 @@ GRANT EXECUTE ON FUNCTION
     TO PUBLIC;
 
 -- The private functions that these call, as their caller, and those that generated functions and triggers call, as
--- the owner of the event table. Whoever calls one himself does so with his own rights. Of those that run with the rights of the
--- extension's owner, _attach_context, _read_inline_context and _use_permit look at the caller's own transaction only, and
--- _context_of_event wants to be told what only an event says.
+-- the owner of the event table. Whoever calls one himself does so with his own rights. Of those that run with the
+-- rights of the extension's owner, _attach_context, _read_inline_context and _use_permit look at the caller's own
+-- transaction only, and _context_of_event wants to be told what only an event says.
 
 GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._table_name, pghistory._owner, pghistory._columns, pghistory._last_event, pghistory._missing_value,
     pghistory._is_filled, pghistory._is_of_this_transaction, pghistory._base_type, pghistory._event_type,
     pghistory._holds, pghistory._primary_key, pghistory._key_followers, pghistory._foreign_keys_to,
     pghistory._has_row_triggers, pghistory._may_not_fit, pghistory._is_indexable, pghistory._has_index,
-    pghistory._row_level_reason, pghistory._is_unused, pghistory._partition_tree, pghistory._partition_root,
+    pghistory._row_level_reason, pghistory._partition_tree, pghistory._partition_root,
     pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
@@ -50,8 +50,8 @@ GRANT EXECUTE ON FUNCTION  -- objects.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- state.sql
-    pghistory._state_relations, pghistory._has_state, pghistory._state_is_current,
-    pghistory._extension_is_installed, pghistory._is_event_table, pghistory._is_tracked
+    pghistory._state_relations, pghistory._has_state, pghistory._extension_is_installed, pghistory._is_event_table,
+    pghistory._is_tracked
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- context.sql
@@ -61,7 +61,7 @@ GRANT EXECUTE ON FUNCTION  -- context.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- requests.sql
-    pghistory._check_details, pghistory._tracking_since, pghistory._use_permit
+    pghistory._check_details, pghistory._use_permit
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- checks.sql
@@ -132,12 +132,13 @@ GRANT EXECUTE ON FUNCTION  -- as_of.sql
     pghistory._refuse_to_guess, pghistory._refuse_vanished, pghistory._refuse_to_choose,
     pghistory._refuse_to_guess_value, pghistory._past_columns, pghistory._row_columns, pghistory._check_unique_key,
     pghistory._has_many_events, pghistory._recorded_text, pghistory._snapshot_text, pghistory._history_texts,
-    pghistory._keys_text, pghistory._known_keys_template, pghistory._rows_after_template,
-    pghistory._after_images_template, pghistory._before_images_template, pghistory._as_of_query
+    pghistory._keys_text, pghistory._walk_template, pghistory._known_keys_template, pghistory._rows_after_template,
+    pghistory._told_rows_template, pghistory._replaced_rows_template, pghistory._after_images_template,
+    pghistory._complete_images_template, pghistory._before_images_template, pghistory._as_of_query
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- versions.sql
-    pghistory._after_versions_template, pghistory._before_versions_template
+    pghistory._after_versions_template, pghistory._before_versions_template, pghistory._time_of
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- backfill.sql
@@ -145,14 +146,18 @@ GRANT EXECUTE ON FUNCTION  -- backfill.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- revert.sql
-    pghistory._writable_columns, pghistory._rows_text, pghistory._key_of_today
+    pghistory._writable_columns, pghistory._rows_text, pghistory._key_of_today, pghistory._write_event,
+    pghistory._revert
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- undo.sql
-    pghistory._undoable_tables, pghistory._undo_condition, pghistory._undo_changes_text, pghistory._undo_texts,
-    pghistory._undo_steps, pghistory._depth, pghistory._undo_plan, pghistory._shown_plan, pghistory._is_there,
-    pghistory._is_referred_to, pghistory._undo_statement, pghistory._lock_for_undo, pghistory._refuse_undo,
-    pghistory._take_step, pghistory._undo, pghistory._undo_in_context
+    pghistory._undoable_tables, pghistory._undo_condition, pghistory._undo_changes_text, pghistory._is_concerned,
+    pghistory._key_after_text, pghistory._undo_texts, pghistory._undo_steps, pghistory._depth,
+    pghistory._undo_plan, pghistory._shown_plan, pghistory._is_there, pghistory._dragging_keys,
+    pghistory._is_referred_to, pghistory._write_back, pghistory._undo_outcome, pghistory._outcome_statement,
+    pghistory._are_references_back, pghistory._undo_at_once, pghistory._undo_statement, pghistory._lock_for_undo,
+    pghistory._refuse_undo, pghistory._take_step, pghistory._undo_one_by_one, pghistory._undo,
+    pghistory._undo_in_context
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- upkeep.sql

@@ -74,7 +74,22 @@ BEGIN
 END
 $function$;
 
-CREATE OR REPLACE FUNCTION pghistory.revert(event anyelement)
+-- Runs a statement that writes to a table of the user's, under the search_path that its triggers expect.
+CREATE OR REPLACE FUNCTION pghistory._write_event(statement text, event anyelement, search_path text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    result jsonb;
+BEGIN
+    PERFORM set_config('search_path', search_path, true);
+    EXECUTE statement INTO result USING event;
+    RETURN result;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION pghistory._revert(event anyelement, search_path text)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -83,6 +98,7 @@ AS $function$
 DECLARE
     source CONSTANT regclass := (SELECT t.typrelid FROM pg_type AS t WHERE t.oid = pg_typeof(event));
     registered record;
+    columns record;
     given record;
     missing text;
     obj text;
@@ -92,12 +108,14 @@ BEGIN
     IF source IS NULL OR NOT pghistory._is_event_table(source) THEN
         RAISE EXCEPTION 'revert() needs an event, not %', pg_typeof(event)
             USING ERRCODE = 'wrong_object_type',
-                  HINT = 'Give a row of an event table: SELECT pghistory.revert(e) FROM users_event AS e WHERE pgh_id = 7.';
+                  HINT = 'Give a row of an event table: '
+                         'SELECT pghistory.revert(e) FROM users_event AS e WHERE pgh_id = 7.';
     END IF;
     PERFORM pghistory._check_not_null('event', event IS NOT DISTINCT FROM NULL);
     SELECT * INTO registered FROM pghistory.event_table AS e WHERE e.event_table = source;
     IF pghistory._table_name(registered."table") IS NULL THEN
-        RAISE EXCEPTION 'table %.% was dropped', quote_ident(registered.table_schema), quote_ident(registered.table_name)
+        RAISE EXCEPTION 'table %.% was dropped', quote_ident(registered.table_schema),
+                quote_ident(registered.table_name)
             USING ERRCODE = 'undefined_table',
                   HINT = 'Create it again and track it; then it takes its events over.';
     END IF;
@@ -122,18 +140,24 @@ BEGIN
     -- A before-image is of the row as it was when its key was still the one before.
     obj := pghistory._key_of_today(source, given.obj, given.id - CASE WHEN given.operation = 'B' THEN 1 ELSE 0 END);
     identity := pghistory._identity_text(registered."table", pghistory._object_identity(registered.obj_key, obj));
-    EXECUTE (SELECT format('UPDATE %s AS t SET %s WHERE %s RETURNING to_jsonb(t)', pghistory._rows_text(registered."table"),
-                           string_agg(format('%I = ($1).%I::%s', c.name, c.held, c.type_text), ', ' ORDER BY c.number),
-                           identity)
-               FROM pghistory._writable_columns(registered."table", source, given.id) AS c WHERE c.is_updatable)
-       INTO result USING event;
+    SELECT string_agg(quote_ident(c.name), ', ' ORDER BY c.number) AS names,
+           string_agg(format('($1).%I::%s', c.held, c.type_text), ', ' ORDER BY c.number) AS "values",
+           string_agg(format('%I = ($1).%I::%s', c.name, c.held, c.type_text), ', ' ORDER BY c.number)
+               FILTER (WHERE c.is_updatable) AS sets
+      INTO columns
+      FROM pghistory._writable_columns(registered."table", source, given.id) AS c;
+    result := pghistory._write_event(
+        CASE WHEN columns.sets IS NULL
+             THEN format('SELECT pg_catalog.to_jsonb(t) FROM %s AS t WHERE %s',
+                         pghistory._rows_text(registered."table"), identity)
+             ELSE format('UPDATE %s AS t SET %s WHERE %s RETURNING pg_catalog.to_jsonb(t)',
+                         pghistory._rows_text(registered."table"), columns.sets, identity) END,
+        event, search_path);
     IF result IS NULL THEN
-        EXECUTE (SELECT format('INSERT INTO %s AS t (%s) OVERRIDING SYSTEM VALUE VALUES (%s) RETURNING to_jsonb(t)',
-                               pghistory._table_name(registered."table"),
-                               string_agg(quote_ident(c.name), ', ' ORDER BY c.number),
-                               string_agg(format('($1).%I::%s', c.held, c.type_text), ', ' ORDER BY c.number))
-                   FROM pghistory._writable_columns(registered."table", source, given.id) AS c)
-           INTO result USING event;
+        result := pghistory._write_event(
+            format('INSERT INTO %s AS t (%s) OVERRIDING SYSTEM VALUE VALUES (%s) RETURNING pg_catalog.to_jsonb(t)',
+                   pghistory._table_name(registered."table"), columns.names, columns."values"),
+            event, search_path);
     END IF;
     IF result IS NULL THEN
         RAISE EXCEPTION 'row % of table % was not written', obj, pghistory._table_name(registered."table")
@@ -143,6 +167,16 @@ BEGIN
     RETURN result;
 END
 $function$;
+
+CREATE OR REPLACE FUNCTION pghistory.revert(event anyelement)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    -- Not pinned, so that triggers of the table see the caller's search_path; all that is called from here on is.
+    RETURN pghistory._revert(event, pg_catalog.current_setting('search_path'));
+END
+$function$;
 COMMENT ON FUNCTION pghistory.revert(anyelement) IS
-    'Puts an object back to what an event says, inserting it again if it is gone, and returns the row: '
-    'SELECT pghistory.revert(e) FROM users_event AS e WHERE pgh_id = 7. Columns that the table got later stay as they are.';
+    'Puts an object back to what an event says, inserting it again if it is gone, and returns the row: SELECT '
+    'pghistory.revert(e) FROM users_event AS e WHERE pgh_id = 7. Columns that the table got later stay as they are.';

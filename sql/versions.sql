@@ -1,7 +1,7 @@
 -- One object through time: from its last event back, also under keys that it had before.
 
--- The template of the query over after-images: a version is what an event made of the object, until the next event or until
--- it left the key.
+-- The template of the query over after-images: a version is what an event made of the object, until the next event or
+-- until it left the key.
 CREATE OR REPLACE FUNCTION pghistory._after_versions_template()
  RETURNS text
  LANGUAGE sql
@@ -92,6 +92,24 @@ SELECT CASE WHEN v.began < v.ended OR v.ended IS NULL THEN tstzrange(v.began, v.
  ORDER BY v.pgh_id$sql$
 $function$;
 
+-- When a transaction counts that we wrote down: the one between this event and the next.
+CREATE OR REPLACE FUNCTION pghistory._time_of(
+    event_table regclass, after_event bigint, xid xid8, began timestamp with time zone)
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    "time" timestamp with time zone;
+BEGIN
+    EXECUTE format('SELECT %s FROM (SELECT $1 + 1 AS pgh_id, $2 AS pgh_xid, $3 AS pgh_created_at) AS e',
+                   pghistory._time_text(event_table, 'e'))
+       INTO "time" USING after_event, xid, began;
+    RETURN "time";
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION pghistory.versions(rowtype anyelement, obj text)
  RETURNS TABLE(valid tstzrange, label text, context_id uuid, version anyelement)
  LANGUAGE plpgsql
@@ -137,7 +155,8 @@ BEGIN
         'time', pghistory._time_text(source.event_table, 'e'),
         'time of m', pghistory._time_text(source.event_table, 'm'),
         'context_id', CASE WHEN registered.context = 'none' THEN 'NULL::uuid' ELSE 'e.pgh_context_id' END,
-        'since', quote_literal(source.since) || '::timestamptz',
+        'since', format('%L::timestamptz', pghistory._time_of(source.event_table, source.since_event, source.since_xid,
+                                                              source.since)),
         'row columns', pghistory._row_columns("table"),
         'row type', pghistory._table_name("table"));
     RETURN QUERY EXECUTE pghistory._rendered(

@@ -25,9 +25,12 @@ SQL = ROOT / "sql"
 CONTENTS = re.findall(r"^\\ir (\S+)$", (SQL / "pghistory.sql").read_text(), re.MULTILINE)
 VERSION = re.search("default_version = '(.+)'", (ROOT / "pghistory.control").read_text())[1]
 
-# Functions that do not pin their search_path: track() hands on its caller's; the text of the others becomes
-# part of the statement that calls them, and names everything with its schema.
-UNPINNED = {"track", "_capturing", "_context_id", "_inline_context_id", "_inline_context"}
+# Functions that do not pin their search_path: the public ones hand on their caller's; the text of the others
+# becomes part of the statement that calls them, and names everything with its schema.
+UNPINNED = {
+    *("track", "revert", "undo", "undo_transaction"),
+    *("_capturing", "_context_id", "_inline_context_id", "_inline_context"),
+}
 
 # Functions that act with the rights of the extension's owner, and whether everybody may call them.
 DEFINERS = {
