@@ -411,7 +411,9 @@ CREATE OR REPLACE FUNCTION pghistory._row_columns("table" regclass)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT string_agg(CASE WHEN a.attgenerated = 'v'
-                           THEN (SELECT format('(%s)', pg_get_expr(d.adbin, d.adrelid)) FROM pg_attrdef AS d
+                           THEN (SELECT format('(%s)::%s', pg_get_expr(d.adbin, d.adrelid),
+                                               format_type(a.atttypid, a.atttypmod))
+                                   FROM pg_attrdef AS d
                                   WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum)
                            ELSE quote_ident(a.attname) END, ', ' ORDER BY a.attnum)
       FROM pg_attribute AS a
@@ -819,7 +821,8 @@ END
 $function$;
 
 -- The template of the query over after-images, with its common table expressions, where every row has an event and none
--- ever changed its key: a row is what its last event made of it. Only those that went are looked at again.
+-- ever changed its key: a row is what its last event made of it. Only those that went are looked at again, and those
+-- whose first events somebody deleted.
 CREATE OR REPLACE FUNCTION pghistory._complete_images_template(look_at text)
  RETURNS text
  LANGUAGE sql
@@ -837,23 +840,38 @@ moved AS MATERIALIZED (
        AND EXISTS (SELECT FROM {events} AS e
                     WHERE {e is g} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id AND {e came})
        AND NOT EXISTS (SELECT FROM {events} AS e WHERE {e is g} AND {recorded} AND {past} AND e.pgh_id > g.pgh_id)
-)
+)$sql$, CASE look_at WHEN 'events' THEN $sql$, latest AS MATERIALIZED (
+    -- the last of those that had happened or, if there is none, the first of the others
+    SELECT DISTINCT ON ({e.key}) e.*, {past} AS pgh_row FROM {events} AS e WHERE {e.key is known} AND {recorded}
+     ORDER BY {e.key}, {past} DESC, CASE WHEN {past} THEN - e.pgh_id ELSE e.pgh_id END
+)$sql$ END, $sql$
 SELECT {row columns} FROM ($sql$,
         CASE look_at WHEN 'walk' THEN $sql$
 SELECT {past columns}
   FROM walk AS k
-       CROSS JOIN LATERAL (SELECT e.* FROM {events} AS e WHERE {e is k} AND {recorded} AND {past}
-                            ORDER BY e.pgh_id DESC LIMIT 1) AS e$sql$
+       CROSS JOIN LATERAL (
+           SELECT * FROM (SELECT e.*, true AS pgh_row FROM {events} AS e WHERE {e is k} AND {recorded} AND {past}
+                           ORDER BY e.pgh_id DESC LIMIT 1) AS e
+           UNION ALL
+           SELECT * FROM (SELECT e.*, false FROM {events} AS e WHERE {e is k} AND {recorded}
+                           ORDER BY e.pgh_id LIMIT 1) AS e
+            LIMIT 1) AS e$sql$
         ELSE $sql$
 SELECT {past columns}
-  FROM (SELECT DISTINCT ON ({e.key}) e.* FROM {events} AS e WHERE {e.key is known} AND {recorded} AND {past}
-         ORDER BY {e.key}, e.pgh_id DESC) AS e$sql$ END, $sql$
- WHERE e.pgh_operation NOT IN ('D', 'T')
+  FROM latest AS e$sql$ END, $sql$
+ WHERE CASE WHEN e.pgh_row THEN e.pgh_operation NOT IN ('D', 'T')
+            WHEN e.pgh_operation = 'I' THEN false
+            WHEN e.pgh_operation IN ('D', 'T') THEN true
+            ELSE pghistory._refuse_to_guess({event table}, e.pgh_id) END
 UNION ALL$sql$, pghistory._replaced_rows_template(), $sql$
 UNION ALL
 SELECT {present columns}
   FROM {rows} AS t JOIN known AS k ON {t is k}
  WHERE NOT EXISTS (SELECT FROM {events} AS e WHERE {e is k} AND {recorded} AND e.pgh_id > k.last_id)
+UNION ALL
+SELECT {present columns}
+  FROM {rows} AS t
+ WHERE NOT EXISTS (SELECT FROM $sql$, CASE look_at WHEN 'walk' THEN 'walk' ELSE 'latest' END, $sql$ AS k WHERE {t is k})
 ) AS past$sql$)
 $function$;
 

@@ -260,7 +260,8 @@ BEGIN
     WHEN 'restart trackers' THEN
         UPDATE pghistory.tracker AS t
            SET since = pghistory._tracking_since(NEW."table"), since_xid = pg_current_xact_id(),
-               since_event = COALESCE(pghistory._last_event(NEW.event_table), 0)
+               since_event = COALESCE(pghistory._last_event(NEW.event_table), 0),
+               since_empty = pghistory._is_unused(NEW."table")
          WHERE t.event_table = NEW.event_table AND t."table" = NEW."table";
     WHEN 'save tracker' THEN
         INSERT INTO pghistory.tracker AS t
