@@ -6423,8 +6423,7 @@ END
 $function$;
 
 -- The template of the query over after-images, with its common table expressions, where every row has an event and none
--- ever changed its key: a row is what its last event made of it. Only those that went are looked at again, and those
--- whose first events somebody deleted.
+-- ever changed its key: a row is what its last event made of it. Only those that went are looked at again.
 CREATE OR REPLACE FUNCTION pghistory._complete_images_template(look_at text)
  RETURNS text
  LANGUAGE sql
@@ -6442,38 +6441,23 @@ moved AS MATERIALIZED (
        AND EXISTS (SELECT FROM {events} AS e
                     WHERE {e is g} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id AND {e came})
        AND NOT EXISTS (SELECT FROM {events} AS e WHERE {e is g} AND {recorded} AND {past} AND e.pgh_id > g.pgh_id)
-)$sql$, CASE look_at WHEN 'events' THEN $sql$, latest AS MATERIALIZED (
-    -- the last of those that had happened or, if there is none, the first of the others
-    SELECT DISTINCT ON ({e.key}) e.*, {past} AS pgh_row FROM {events} AS e WHERE {e.key is known} AND {recorded}
-     ORDER BY {e.key}, {past} DESC, CASE WHEN {past} THEN - e.pgh_id ELSE e.pgh_id END
-)$sql$ END, $sql$
+)
 SELECT {row columns} FROM ($sql$,
         CASE look_at WHEN 'walk' THEN $sql$
 SELECT {past columns}
   FROM walk AS k
-       CROSS JOIN LATERAL (
-           SELECT * FROM (SELECT e.*, true AS pgh_row FROM {events} AS e WHERE {e is k} AND {recorded} AND {past}
-                           ORDER BY e.pgh_id DESC LIMIT 1) AS e
-           UNION ALL
-           SELECT * FROM (SELECT e.*, false FROM {events} AS e WHERE {e is k} AND {recorded}
-                           ORDER BY e.pgh_id LIMIT 1) AS e
-            LIMIT 1) AS e$sql$
+       CROSS JOIN LATERAL (SELECT e.* FROM {events} AS e WHERE {e is k} AND {recorded} AND {past}
+                            ORDER BY e.pgh_id DESC LIMIT 1) AS e$sql$
         ELSE $sql$
 SELECT {past columns}
-  FROM latest AS e$sql$ END, $sql$
- WHERE CASE WHEN e.pgh_row THEN e.pgh_operation NOT IN ('D', 'T')
-            WHEN e.pgh_operation = 'I' THEN false
-            WHEN e.pgh_operation IN ('D', 'T') THEN true
-            ELSE pghistory._refuse_to_guess({event table}, e.pgh_id) END
+  FROM (SELECT DISTINCT ON ({e.key}) e.* FROM {events} AS e WHERE {e.key is known} AND {recorded} AND {past}
+         ORDER BY {e.key}, e.pgh_id DESC) AS e$sql$ END, $sql$
+ WHERE e.pgh_operation NOT IN ('D', 'T')
 UNION ALL$sql$, pghistory._replaced_rows_template(), $sql$
 UNION ALL
 SELECT {present columns}
   FROM {rows} AS t JOIN known AS k ON {t is k}
  WHERE NOT EXISTS (SELECT FROM {events} AS e WHERE {e is k} AND {recorded} AND e.pgh_id > k.last_id)
-UNION ALL
-SELECT {present columns}
-  FROM {rows} AS t
- WHERE NOT EXISTS (SELECT FROM $sql$, CASE look_at WHEN 'walk' THEN 'walk' ELSE 'latest' END, $sql$ AS k WHERE {t is k})
 ) AS past$sql$)
 $function$;
 
@@ -8854,7 +8838,7 @@ GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._is_filled, pghistory._is_of_this_transaction, pghistory._base_type, pghistory._event_type,
     pghistory._holds, pghistory._primary_key, pghistory._key_followers, pghistory._foreign_keys_to,
     pghistory._has_row_triggers, pghistory._may_not_fit, pghistory._is_indexable, pghistory._has_index,
-    pghistory._row_level_reason, pghistory._is_unused, pghistory._partition_tree, pghistory._partition_root,
+    pghistory._row_level_reason, pghistory._partition_tree, pghistory._partition_root,
     pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
@@ -8875,8 +8859,8 @@ GRANT EXECUTE ON FUNCTION  -- objects.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- state.sql
-    pghistory._state_relations, pghistory._has_state, pghistory._state_is_current,
-    pghistory._extension_is_installed, pghistory._is_event_table, pghistory._is_tracked
+    pghistory._state_relations, pghistory._has_state, pghistory._extension_is_installed, pghistory._is_event_table,
+    pghistory._is_tracked
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- context.sql
@@ -8886,7 +8870,7 @@ GRANT EXECUTE ON FUNCTION  -- context.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- requests.sql
-    pghistory._check_details, pghistory._tracking_since, pghistory._use_permit
+    pghistory._check_details, pghistory._use_permit
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- checks.sql

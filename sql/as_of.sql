@@ -821,8 +821,7 @@ END
 $function$;
 
 -- The template of the query over after-images, with its common table expressions, where every row has an event and none
--- ever changed its key: a row is what its last event made of it. Only those that went are looked at again, and those
--- whose first events somebody deleted.
+-- ever changed its key: a row is what its last event made of it. Only those that went are looked at again.
 CREATE OR REPLACE FUNCTION pghistory._complete_images_template(look_at text)
  RETURNS text
  LANGUAGE sql
@@ -840,38 +839,23 @@ moved AS MATERIALIZED (
        AND EXISTS (SELECT FROM {events} AS e
                     WHERE {e is g} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id AND {e came})
        AND NOT EXISTS (SELECT FROM {events} AS e WHERE {e is g} AND {recorded} AND {past} AND e.pgh_id > g.pgh_id)
-)$sql$, CASE look_at WHEN 'events' THEN $sql$, latest AS MATERIALIZED (
-    -- the last of those that had happened or, if there is none, the first of the others
-    SELECT DISTINCT ON ({e.key}) e.*, {past} AS pgh_row FROM {events} AS e WHERE {e.key is known} AND {recorded}
-     ORDER BY {e.key}, {past} DESC, CASE WHEN {past} THEN - e.pgh_id ELSE e.pgh_id END
-)$sql$ END, $sql$
+)
 SELECT {row columns} FROM ($sql$,
         CASE look_at WHEN 'walk' THEN $sql$
 SELECT {past columns}
   FROM walk AS k
-       CROSS JOIN LATERAL (
-           SELECT * FROM (SELECT e.*, true AS pgh_row FROM {events} AS e WHERE {e is k} AND {recorded} AND {past}
-                           ORDER BY e.pgh_id DESC LIMIT 1) AS e
-           UNION ALL
-           SELECT * FROM (SELECT e.*, false FROM {events} AS e WHERE {e is k} AND {recorded}
-                           ORDER BY e.pgh_id LIMIT 1) AS e
-            LIMIT 1) AS e$sql$
+       CROSS JOIN LATERAL (SELECT e.* FROM {events} AS e WHERE {e is k} AND {recorded} AND {past}
+                            ORDER BY e.pgh_id DESC LIMIT 1) AS e$sql$
         ELSE $sql$
 SELECT {past columns}
-  FROM latest AS e$sql$ END, $sql$
- WHERE CASE WHEN e.pgh_row THEN e.pgh_operation NOT IN ('D', 'T')
-            WHEN e.pgh_operation = 'I' THEN false
-            WHEN e.pgh_operation IN ('D', 'T') THEN true
-            ELSE pghistory._refuse_to_guess({event table}, e.pgh_id) END
+  FROM (SELECT DISTINCT ON ({e.key}) e.* FROM {events} AS e WHERE {e.key is known} AND {recorded} AND {past}
+         ORDER BY {e.key}, e.pgh_id DESC) AS e$sql$ END, $sql$
+ WHERE e.pgh_operation NOT IN ('D', 'T')
 UNION ALL$sql$, pghistory._replaced_rows_template(), $sql$
 UNION ALL
 SELECT {present columns}
   FROM {rows} AS t JOIN known AS k ON {t is k}
  WHERE NOT EXISTS (SELECT FROM {events} AS e WHERE {e is k} AND {recorded} AND e.pgh_id > k.last_id)
-UNION ALL
-SELECT {present columns}
-  FROM {rows} AS t
- WHERE NOT EXISTS (SELECT FROM $sql$, CASE look_at WHEN 'walk' THEN 'walk' ELSE 'latest' END, $sql$ AS k WHERE {t is k})
 ) AS past$sql$)
 $function$;
 

@@ -29,7 +29,7 @@ GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._is_filled, pghistory._is_of_this_transaction, pghistory._base_type, pghistory._event_type,
     pghistory._holds, pghistory._primary_key, pghistory._key_followers, pghistory._foreign_keys_to,
     pghistory._has_row_triggers, pghistory._may_not_fit, pghistory._is_indexable, pghistory._has_index,
-    pghistory._row_level_reason, pghistory._is_unused, pghistory._partition_tree, pghistory._partition_root,
+    pghistory._row_level_reason, pghistory._partition_tree, pghistory._partition_root,
     pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 
@@ -50,8 +50,8 @@ GRANT EXECUTE ON FUNCTION  -- objects.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- state.sql
-    pghistory._state_relations, pghistory._has_state, pghistory._state_is_current,
-    pghistory._extension_is_installed, pghistory._is_event_table, pghistory._is_tracked
+    pghistory._state_relations, pghistory._has_state, pghistory._extension_is_installed, pghistory._is_event_table,
+    pghistory._is_tracked
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- context.sql
@@ -61,7 +61,7 @@ GRANT EXECUTE ON FUNCTION  -- context.sql
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- requests.sql
-    pghistory._check_details, pghistory._tracking_since, pghistory._use_permit
+    pghistory._check_details, pghistory._use_permit
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- checks.sql
