@@ -7699,8 +7699,8 @@ BEGIN
         THEN
             RAISE cardinality_violation;
         END IF;
-    EXCEPTION WHEN foreign_key_violation OR unique_violation OR exclusion_violation OR cardinality_violation
-                OR triggered_data_change_violation THEN
+    EXCEPTION WHEN foreign_key_violation OR restrict_violation OR unique_violation OR exclusion_violation
+                OR cardinality_violation OR triggered_data_change_violation THEN
         RETURN false;
     END;
     RETURN true;
@@ -7822,7 +7822,7 @@ BEGIN
     END IF;
     BEGIN
         written := pghistory._write_back(statement, search_path, event_id, previous_id);
-    EXCEPTION WHEN foreign_key_violation OR unique_violation OR exclusion_violation THEN
+    EXCEPTION WHEN foreign_key_violation OR restrict_violation OR unique_violation OR exclusion_violation THEN
         RETURN NULL;
     END;
     -- a row that is gone already went with one that it referred to
@@ -8838,7 +8838,7 @@ GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._is_filled, pghistory._is_of_this_transaction, pghistory._base_type, pghistory._event_type,
     pghistory._holds, pghistory._primary_key, pghistory._key_followers, pghistory._foreign_keys_to,
     pghistory._has_row_triggers, pghistory._may_not_fit, pghistory._is_indexable, pghistory._has_index,
-    pghistory._row_level_reason, pghistory._partition_tree, pghistory._partition_root,
+    pghistory._row_level_reason, pghistory._is_unused, pghistory._partition_tree, pghistory._partition_root,
     pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 

@@ -633,8 +633,8 @@ BEGIN
         THEN
             RAISE cardinality_violation;
         END IF;
-    EXCEPTION WHEN foreign_key_violation OR unique_violation OR exclusion_violation OR cardinality_violation
-                OR triggered_data_change_violation THEN
+    EXCEPTION WHEN foreign_key_violation OR restrict_violation OR unique_violation OR exclusion_violation
+                OR cardinality_violation OR triggered_data_change_violation THEN
         RETURN false;
     END;
     RETURN true;
@@ -756,7 +756,7 @@ BEGIN
     END IF;
     BEGIN
         written := pghistory._write_back(statement, search_path, event_id, previous_id);
-    EXCEPTION WHEN foreign_key_violation OR unique_violation OR exclusion_violation THEN
+    EXCEPTION WHEN foreign_key_violation OR restrict_violation OR unique_violation OR exclusion_violation THEN
         RETURN NULL;
     END;
     -- a row that is gone already went with one that it referred to
