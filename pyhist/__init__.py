@@ -48,7 +48,7 @@ from pyhist.errors import (
     NotInstalledError,
     NotSupportedError,
 )
-from pyhist.install import install
+from pyhist.install import install, upgrade
 from pyhist.models import (
     AfterInsert,
     AfterInsertOrUpdate,
@@ -60,6 +60,7 @@ from pyhist.models import (
     CurrentContext,
     Event,
     History,
+    Installation,
     Problem,
     RecordedEvent,
     Snapshot,
@@ -86,6 +87,7 @@ __all__ = [
     "History",
     "HistoryError",
     "InstallError",
+    "Installation",
     "InvalidArgumentError",
     "NotAllowedError",
     "NotFoundError",
@@ -129,6 +131,7 @@ __all__ = [
     "undo_transaction",
     "undo_transaction_plan",
     "untrack",
+    "upgrade",
     "verify",
     "versions",
 ]

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any
 
-from pyhist import calls, exact_json
+from pyhist import calls, exact_json, installed
 from pyhist.calls import Call, Moment, Rows, Stream, as_key, dict_behind
 from pyhist.errors import InvalidArgumentError, NotFoundError, NotSupportedError
 from pyhist.models import Difference, RecordedEvent, Status, Version
 
 
 def status() -> Generator[Call[Any], Rows, Status]:
-    """What is tracked, and what is wrong with it: `trackers` and `verify`."""
+    """What is tracked, and what is wrong with it: `trackers` and `verify`; and how pghistory is installed."""
+    installation = yield from installed.installation()
+    if installation.how is None:
+        return Status([], [], installation)
     tracked = yield from calls.trackers()
     problems = yield from calls.verify()
-    return Status(tracked, problems)
+    return Status(tracked, problems, installation)
 
 
 def as_of(table: str, at: Moment, obj: Any = None) -> Generator[Call[Any], Rows, Stream[dict[str, Any]]]:

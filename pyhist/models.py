@@ -10,6 +10,8 @@ from uuid import UUID
 from psycopg.types.range import Range
 
 Level: TypeAlias = Literal["auto", "row", "statement"]
+How: TypeAlias = Literal["files", "path", "pg_tle", "sql"]
+EventTriggers: TypeAlias = Literal["enabled", "disabled", "missing"]
 Change: TypeAlias = Literal["any_change", "all_change", "any_dont_change", "all_dont_change"]
 
 
@@ -166,11 +168,38 @@ class CurrentContext(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Installation:
+    """How pghistory is in a database.
+
+    Attributes:
+        how: `files`, an extension with its files in the server's share folder; `path`, one whose files the
+            server finds by extension_control_path, which only superusers are told: for others it is `files`,
+            too; `pg_tle`, one that pg_tle keeps; `sql`, plain SQL without an extension; None, not at all.
+        version: the version that is installed; None also where plain SQL was installed by other means than
+            pyhist.
+        available: the newest version that could be installed: what this package brings or the server has.
+        event_triggers: `enabled` if event tables follow DDL at once; `disabled`, or `missing`, if they do
+            when `sync` is called; None if nothing is installed.
+        hints: what to do: install, upgrade, call `sync` after migrations.
+    """
+
+    how: How | None = None
+    version: str | None = None
+    available: str | None = None
+    event_triggers: EventTriggers | None = None
+    hints: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Status:
-    """What is tracked in a database, and what is wrong with it."""
+    """What is tracked in a database, what is wrong with it, and how pghistory is installed.
+
+    Where it is not installed, nothing is tracked and nothing is wrong, and `installation.how` is None.
+    """
 
     trackers: list[TrackerStatus]
     problems: list[Problem]
+    installation: Installation = field(default_factory=Installation)
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def test_an_installed_package_finds_the_files_that_it_brings(packages: Path, tmp
     (wheel,) = packages.glob("*.whl")
     with zipfile.ZipFile(wheel) as contents:
         contents.extractall(tmp_path)
-    ask = "from pyhist.install import _source, _version; print(_source(), _version(_source()))"
+    ask = "from pyhist import bundle; print(bundle.folder(), bundle.version())"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     answer = subprocess.run(
         [sys.executable, "-c", ask], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True

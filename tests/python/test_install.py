@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from pyhist import bundle
 from pyhist.errors import InstallError
-from pyhist.install import install
+from pyhist.install import install, upgrade
 from pyhist.server import Server, find_bindir
 
-installer = importlib.import_module("pyhist.install")  # under this name the package has the function
-SOURCE: Path = installer._source()
-VERSION: str = installer._version(SOURCE)
+SOURCE = bundle.folder()
+VERSION = bundle.version()
 FILES = {"pghistory.control"} | {path.name for path in (SOURCE / "extension").glob("*.sql")}
 
 
@@ -37,7 +36,7 @@ def share_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Se
     for name in ("META.json", "Makefile", "pghistory.control"):
         shutil.copy(SOURCE / name, source)
     shutil.copytree(SOURCE / "extension", source / "extension")
-    monkeypatch.setattr(installer, "_source", lambda: source)
+    monkeypatch.setattr(bundle, "folder", lambda: source)
     with Server() as server:
         yield server
 
@@ -95,7 +94,7 @@ def test_a_server_whose_settings_are_locked_is_told_which_one_to_set(server_18: 
         while connection.execute("SHOW allow_alter_system").fetchone() != ("off",):
             connection.execute("SELECT 1")
     with pytest.raises(InstallError, match=f"extension_control_path = '{SOURCE}:"):
-        install(server_18.dsn())
+        install(server_18.dsn(), how="path")
     assert installed(server_18.dsn()) is None
 
 
@@ -150,7 +149,7 @@ def test_whoever_may_not_create_in_the_database_is_told_so(share_server: Server)
 def test_only_a_superuser_brings_files_to_a_server(share_server: Server) -> None:
     execute(share_server.dsn(), "CREATE ROLE owner LOGIN", "ALTER DATABASE postgres OWNER TO owner")
     with pytest.raises(InstallError, match="superuser"):
-        install(share_server.dsn(user="owner"))
+        install(share_server.dsn(user="owner"), how="files")
     assert installed_files(share_server) == set()
 
 
@@ -160,7 +159,7 @@ def test_a_server_elsewhere_is_told_what_to_do_there(share_server: Server) -> No
     data.rename(moved)
     try:
         with pytest.raises(InstallError, match="another machine"):
-            install(share_server.dsn())
+            install(share_server.dsn(), how="files")
     finally:
         moved.rename(data)
     assert installed_files(share_server) == set()
@@ -170,7 +169,7 @@ def test_a_share_folder_that_cannot_be_written_to_is_named(share_server: Server)
     folder, moved = extension_folder(share_server), share_server.folder / "extension"
     folder.rename(moved)
     with pytest.raises(InstallError, match=f"{folder} cannot be written to"):
-        install(share_server.dsn())
+        install(share_server.dsn(), how="files")
 
 
 def test_somebody_elses_schema_of_the_name_is_left_alone(share_server: Server) -> None:
@@ -185,3 +184,53 @@ def test_somebody_elses_schema_of_the_name_is_left_alone(share_server: Server) -
     assert isinstance(refused.value.__cause__, psycopg.Error)
     assert installed(share_server.dsn()) is None
     assert fetch(share_server.dsn(), "SELECT to_regnamespace('pghistory')::text") == "pghistory"
+
+
+def test_files_can_be_copied_where_the_server_could_read_them_in_place(server_18: Server) -> None:
+    said = install(server_18.dsn(), how="files")
+    assert str(extension_folder(server_18)) in said
+    assert installed(server_18.dsn()) == VERSION
+    assert installed_files(server_18) == FILES
+
+
+def test_files_that_the_server_cannot_read_are_not_named_to_it(share_server: Server) -> None:
+    """A search path cannot hold a folder with a colon; older servers have none."""
+    with pytest.raises(InstallError, match=r"does not read the files|Only PostgreSQL 18"):
+        install(share_server.dsn(), how="path")
+    assert installed(share_server.dsn()) is None
+
+
+def test_upgrade_brings_an_older_version_up_to_date(share_server: Server) -> None:
+    install(share_server.dsn())
+    execute(share_server.dsn(), "CREATE DATABASE other")
+    other = share_server.dsn("other")
+    execute(
+        other, "CREATE EXTENSION pghistory VERSION '0.1.0'", "CREATE TABLE users (id integer PRIMARY KEY)"
+    )
+    execute(other, "SELECT pghistory.track('users', 'user')")
+    assert f"{VERSION} is available" in install(other)
+    assert upgrade(other) == f"pghistory {VERSION} upgraded: its files were there."
+    assert installed(other) == VERSION
+    assert fetch(other, "SELECT count(*) FROM pghistory.verify()") == 0
+    assert upgrade(other) == f"pghistory {VERSION} is installed already."
+
+
+def test_only_what_is_installed_can_be_upgraded(share_server: Server) -> None:
+    with pytest.raises(InstallError, match="is not installed"):
+        upgrade(share_server.dsn())
+    assert installed(share_server.dsn()) is None
+
+
+def test_older_files_that_the_server_keeps_are_better_than_none(share_server: Server) -> None:
+    """As those of a distribution's package, beside a newer pyhist whose files may not be put there."""
+    install(share_server.dsn())
+    control = extension_folder(share_server) / "pghistory.control"
+    control.write_text(control.read_text().replace(VERSION, "0.2.0"))
+    execute(share_server.dsn(), "CREATE DATABASE other", "CREATE ROLE owner LOGIN")
+    execute(share_server.dsn(), "ALTER DATABASE other OWNER TO owner")
+    said = install(share_server.dsn("other", "owner"))
+    assert said.startswith(f"pghistory 0.2.0 installed: its files were there, but not those of {VERSION}.")
+    assert installed(share_server.dsn("other")) == "0.2.0"
+    with pytest.raises(InstallError, match="only a superuser"):
+        upgrade(share_server.dsn("other", "owner"))
+    assert installed(share_server.dsn("other")) == "0.2.0"
