@@ -13,13 +13,14 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 import psycopg
 
 from pyhist import client, looking, models
 from pyhist.errors import HistoryError
-from pyhist.install import install
+from pyhist.install import install, upgrade
+from pyhist.installed import sentences
 from pyhist.tables import table
 
 EPILOG = """\
@@ -77,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
 
     added = with_connection(command("install", _install, "install the extension in a database"))
     added.add_argument("--upgrade", action="store_true", help="bring an older version up to date")
+    added.add_argument(
+        "--how",
+        choices=get_args(models.How),
+        help="in this way or not at all; by default the first that is possible: as an extension whose files "
+        "the server finds by extension_control_path (path) or in its share folder (files), or that pg_tle "
+        "keeps (pg_tle), or as plain SQL (sql)",
+    )
+    with_connection(command("upgrade", _upgrade, "bring what is installed up to date"))
 
     added = with_connection(command("track", _track, "record what happens to the rows of a table"))
     added.add_argument("table", metavar="TABLE", help="the table, as SQL would write it")
@@ -126,7 +135,9 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("label", metavar="LABEL", nargs="?", help="name of the events; all by default")
     added.add_argument("--drop-events", action="store_true", help="drop the events, too")
 
-    with_connection(command("status", _status, "show what is tracked, and what is wrong with it"))
+    with_connection(
+        command("status", _status, "show how it is installed, what is tracked, and what is wrong")
+    )
 
     looking.add_commands(lambda *described: with_connection(command(*described)))
 
@@ -144,7 +155,12 @@ def _names(text: str) -> list[str]:
 
 
 def _install(options: argparse.Namespace) -> int:
-    _report(options, "installed", install(options.dsn, upgrade=options.upgrade))
+    _report(options, "installed", install(options.dsn, upgrade=options.upgrade, how=options.how))
+    return 0
+
+
+def _upgrade(options: argparse.Namespace) -> int:
+    _report(options, "upgraded", upgrade(options.dsn))
     return 0
 
 
@@ -184,17 +200,15 @@ def _status(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(asdict(status), ensure_ascii=False, indent=2))
     else:
-        print(
-            table(
-                ("table", "label", "kind", "fields", "event table", "status"),
-                ((t.table, t.label, t.kind, _fields(t), t.event_table, t.status) for t in status.trackers),
-            )
-            if status.trackers
-            else "Nothing is tracked."
-        )
+        print(*sentences(status.installation), sep="\n")
+        rows = ((t.table, t.label, t.kind, _fields(t), t.event_table, t.status) for t in status.trackers)
+        if status.trackers:
+            print("", table(("table", "label", "kind", "fields", "event table", "status"), rows), sep="\n")
+        elif status.installation.how:
+            print("Nothing is tracked.")
         if status.problems:
             print("", _problems(status.problems), sep="\n")
-    return 1 if status.problems else 0
+    return 1 if status.problems or not status.installation.how else 0
 
 
 def _verify(options: argparse.Namespace) -> int:

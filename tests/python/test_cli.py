@@ -13,7 +13,10 @@ import pytest
 from commands import result
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from pyhist.bundle import version
 from pyhist.cli import main
+
+VERSION = version()
 
 
 @pytest.fixture
@@ -70,7 +73,7 @@ def test_track_has_the_defaults_of_the_sql_function(users: str, capsys: pytest.C
     )
     status, out, _ = result(capsys, "status", "--dsn", users)
     assert status == 0
-    assert [line.rstrip() for line in out.splitlines()] == [
+    assert [line.rstrip() for line in out.splitlines()[2:]] == [
         "table  label           kind      fields  event table  status",
         "-----  --------------  --------  ------  -----------  ------",
         "users  users.snapshot  snapshot  all     users_event  active",
@@ -101,7 +104,8 @@ def test_untrack_removes_one_or_all(users: str, capsys: pytest.CaptureFixture[st
         '{"removed": 2}\n',
         "",
     )
-    assert result(capsys, "status", "--dsn", users) == (0, "Nothing is tracked.\n", "")
+    status, out, err = result(capsys, "status", "--dsn", users)
+    assert (status, out.splitlines()[1:], err) == (0, ["Nothing is tracked."], "")
 
 
 def test_status_fails_when_something_is_wrong(users: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +177,19 @@ def test_help_tells_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     out = capsys.readouterr().out
     for command in (
-        *("install", "track", "untrack", "status", "log", "diff", "as-of", "revert", "undo", "backfill"),
+        *(
+            "install",
+            "upgrade",
+            "track",
+            "untrack",
+            "status",
+            "log",
+            "diff",
+            "as-of",
+            "revert",
+            "undo",
+            "backfill",
+        ),
         *("verify", "refresh", "demo"),
     ):
         assert f"    {command} " in out
@@ -187,6 +203,58 @@ def test_install_says_how_and_does_it_once(empty_database: str, capsys: pytest.C
     assert result(capsys, "status", "--dsn", empty_database)[0] == 0
 
 
+def test_install_can_be_told_how(empty_database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    dsn = ("--dsn", empty_database)
+    status, out, _ = result(capsys, "install", "--how", "sql", *dsn)
+    assert (status, out) == (0, f"pghistory {VERSION} installed as plain SQL.\n")
+    status, _, err = result(capsys, "install", "--how", "files", *dsn)
+    assert (status, err.startswith("pyhist: pghistory is installed as plain SQL in database ")) == (1, True)
+
+
+def test_upgrade_says_what_it_did(empty_database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    dsn = ("--dsn", empty_database)
+    status, _, err = result(capsys, "upgrade", *dsn)
+    assert (status, "is not installed" in err, "pyhist install" in err) == (1, True, True)
+    with psycopg.connect(empty_database) as connection:
+        connection.execute("CREATE EXTENSION pghistory VERSION '0.2.0'")
+    status, out, _ = result(capsys, "upgrade", *dsn)
+    assert (status, out) == (0, f"pghistory {VERSION} upgraded: its files were there.\n")
+    status, out, _ = result(capsys, "upgrade", "--json", *dsn)
+    assert (status, json.loads(out)) == (0, {"upgraded": f"pghistory {VERSION} is installed already."})
+
+
+def test_status_says_how_it_is_installed_and_what_to_do(
+    empty_database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dsn = ("--dsn", empty_database)
+    said = "pghistory is not installed.\nInstall it: pyhist install.\n"
+    assert result(capsys, "status", *dsn) == (1, said, "")
+    status, out, _ = result(capsys, "status", "--json", *dsn)
+    assert (status, json.loads(out)["installation"]["how"]) == (1, None)
+
+    with psycopg.connect(empty_database) as connection:
+        connection.execute("CREATE EXTENSION pghistory VERSION '0.2.0'")
+        connection.execute("ALTER EXTENSION pghistory DROP EVENT TRIGGER pghistory_after_drop")
+        connection.execute("DROP EVENT TRIGGER pghistory_after_drop")
+    status, out, _ = result(capsys, "status", *dsn)
+    first, *hints = out.splitlines()
+    assert (status, first.startswith("pghistory 0.2.0 is installed as an extension, ")) == (0, True)
+    assert hints == [
+        f"{VERSION} is available: pyhist upgrade.",
+        "There are no event triggers, which only superusers may create: call pghistory.sync() after migrations.",
+        "Nothing is tracked.",
+    ]
+    status, out, _ = result(capsys, "status", "--json", *dsn)
+    installation = json.loads(out)["installation"]
+    assert (status, installation.pop("how") in ("files", "path")) == (0, True)
+    assert installation == {
+        "version": "0.2.0",
+        "available": VERSION,
+        "event_triggers": "missing",
+        "hints": hints[:-1],
+    }
+
+
 def test_without_dsn_libpqs_environment_counts(users: str) -> None:
     names: dict[str, Any] = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
     environment = {names[name]: str(value) for name, value in conninfo_to_dict(users).items()}
@@ -197,4 +265,4 @@ def test_without_dsn_libpqs_environment_counts(users: str) -> None:
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "Nothing is tracked.\n", "")
+    assert (done.returncode, done.stdout.splitlines()[-1], done.stderr) == (0, "Nothing is tracked.", "")
