@@ -83,13 +83,14 @@ def blocks(document: Path) -> list[Block]:
 
 
 def masked(text: str) -> str:
-    """The text without what differs from run to run: ids of contexts and transactions, dates and times, spaces
-    at line ends.
+    """The text without what differs from run to run: ids of contexts and transactions, dates and times, the
+    version and how it is installed, spaces at line ends.
     """
     text = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<uuid>", text)
     text = re.sub(r"\b\d{4}-\d\d-\d\d\b", "<date>", text)
     text = re.sub(r"<date> \d\d:\d\d:\d\d\b", "<date> <time>", text)
     text = re.sub(r"\btransaction \d+\b", "transaction <xid>", text)
+    text = re.sub(r"^pghistory \d+\.\d+\.\d+ (is )?installed\b.*$", "<installed>", text, flags=re.MULTILINE)
     return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
 
 
