@@ -12,9 +12,10 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from pyhist.server import find_bindir
+from pyhist.server import Server, find_bindir
 
 ROOT = Path(__file__).parent.parent.parent
 VERSION = re.search("default_version = '(.+)'", (ROOT / "pghistory.control").read_text())[1]
@@ -144,6 +145,83 @@ def test_an_installed_package_finds_the_files_that_it_brings(packages: Path, tmp
         [sys.executable, "-c", ask], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert answer.stdout.split() == [str(tmp_path / "pyhist" / "_extension"), VERSION]
+
+
+@pytest.fixture(scope="module")
+def installed_package(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an environment in which there is nothing but the wheel and what it asks for."""
+    (wheel,) = packages.glob("*.whl")
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    pip = [folder / "bin" / "pip", "install", "--quiet", f"{wheel}[binary]"]
+    done = subprocess.run(pip, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder / "bin"
+
+
+def test_an_installed_wheel_installs_the_extension_and_plain_sql(installed_package: Path) -> None:
+    """On a server that has never heard of it, with what the wheel brings."""
+
+    def pyhist(*words: str) -> str:
+        done = subprocess.run(
+            [installed_package / "pyhist", *words],
+            cwd=installed_package,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    with Server() as server:
+        with psycopg.connect(server.dsn(), autocommit=True) as connection:
+            connection.execute("CREATE DATABASE plain")
+        assert pyhist("install", "--how", "sql", "--dsn", server.dsn("plain")) == (
+            f"pghistory {VERSION} installed as plain SQL.\n"
+        )
+        assert pyhist("install", "--dsn", server.dsn()).startswith(f"pghistory {VERSION} installed: ")
+        for database, ways in (("plain", {"sql"}), ("postgres", {"files", "path"})):
+            dsn = server.dsn(database)
+            with psycopg.connect(dsn, autocommit=True) as connection:
+                connection.execute("CREATE TABLE film (id integer PRIMARY KEY)")
+                pyhist("track", "film", "film", "--dsn", dsn)
+                connection.execute("INSERT INTO film VALUES (1)")
+                assert connection.execute("SELECT pgh_label FROM film_event").fetchall() == [("film",)]
+            status = json.loads(pyhist("status", "--json", "--dsn", dsn))
+            assert status["installation"]["how"] in ways
+            assert status["installation"]["version"] == VERSION
+            assert status["problems"] == []
+
+
+def test_importing_pyhist_imports_nothing_but_itself_and_psycopg(installed_package: Path) -> None:
+    """No framework, here as where all of them are installed, and nothing else that takes time."""
+    ask = (
+        "import sys; import psycopg; before = set(sys.modules); import pyhist; "
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before} - sys.stdlib_module_names))"
+    )
+    for python in (installed_package / "python", Path(sys.executable)):
+        answer = subprocess.run(
+            [python, "-c", ask], cwd=installed_package, capture_output=True, text=True, check=True
+        )
+        assert set(answer.stdout.split()) <= {"pyhist", "psycopg"}
+
+
+def test_the_package_says_which_python_it_is_for(packages: Path) -> None:
+    (wheel,) = packages.glob("*.whl")
+    with zipfile.ZipFile(wheel) as contents:
+        metadata = contents.read(f"pyhist-{VERSION}.dist-info/METADATA").decode()
+    assert re.findall(
+        r"^Classifier: Programming Language :: Python :: (3\.\d+)$", metadata, re.MULTILINE
+    ) == [
+        "3.10",
+        "3.11",
+        "3.12",
+        "3.13",
+        "3.14",
+    ]
+    assert "Requires-Python: >=3.10" in metadata
+    assert "Classifier: Typing :: Typed" in metadata
 
 
 def test_the_source_distribution_builds_the_extension(packages: Path, tmp_path: Path) -> None:
