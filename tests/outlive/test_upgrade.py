@@ -27,10 +27,13 @@ from lived import (
     run,
 )
 
+import pyhist
+
 NewDatabase = Callable[..., str]
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "sql" / "pghistory.sql"
+GONE = ROOT / "sql" / "upgrade" / "gone.sql"
 STEPS = sorted(path.stem.split("--")[1:] for path in (ROOT / "extension").glob("*--*--*.sql"))
 """Every upgrade script: from which version it leads to which."""
 VERSIONS = sorted(
@@ -71,10 +74,19 @@ def new_life(server: Server, lived: str, new_database: NewDatabase) -> Callable[
     return new_life
 
 
-def run_plain(server: Server, database: str, script: Path) -> None:
+def run_plain(server: Server, database: str, *scripts: Path) -> None:
     """Install as plain SQL, in one transaction."""
+    files = [f"--file={script}" for script in scripts]
     dsn = server.dsn(database)
-    run(server, "psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "-1", f"--file={script}", dsn)
+    run(server, "psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "-1", *files, dsn)
+
+
+def released(folder: Path, version: str) -> Path:
+    """The install script of a released version, without what keeps psql from running it."""
+    script = folder / "old.sql"
+    text = (ROOT / "extension" / f"pghistory--{version}.sql").read_text()
+    script.write_text("".join(line for line in text.splitlines(True) if not line.startswith("\\echo")))
+    return script
 
 
 @contextlib.contextmanager
@@ -158,17 +170,34 @@ def test_every_upgrade_script_leads_to_its_version_and_on_to_this_one(
 def test_a_plain_sql_installation_is_upgraded_by_the_script_of_the_new_version(
     server: Server, new_life: Callable[..., str], tmp_path: Path, version: str
 ) -> None:
-    script = tmp_path / "old.sql"
-    released = (ROOT / "extension" / f"pghistory--{version}.sql").read_text()
-    script.write_text("".join(line for line in released.splitlines(True) if not line.startswith("\\echo")))
+    script = released(tmp_path, version)
     old, fresh = new_life(None, script), new_life(None)
     before = memories(server.dsn(old))
     with busy(server.dsn(old)):
-        run_plain(server, old, SCRIPT)
+        run_plain(server, old, GONE, SCRIPT)
         with connect(server.dsn(old)) as connection:
             connection.execute("SELECT pghistory.refresh()")
             assert_all_is_well(connection)
 
     assert_same(memories(server.dsn(old)), before)
     assert_same(catalog(server.dsn(old)), catalog(server.dsn(fresh)))
+    assert_goes_on(server.dsn(old))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_pyhist_makes_any_plain_sql_installation_what_a_fresh_one_is(
+    server: Server, new_life: Callable[..., str], tmp_path: Path, version: str
+) -> None:
+    """But for the note in the schema's comment, which says that it did."""
+    old, fresh = new_life(None, released(tmp_path, version)), new_life(None)
+    before = memories(server.dsn(old))
+    with busy(server.dsn(old)):
+        assert pyhist.upgrade(server.dsn(old)) == f"pghistory {VERSIONS[-1]} upgraded as plain SQL."
+        with connect(server.dsn(old)) as connection:
+            assert_all_is_well(connection)
+
+    assert_same(memories(server.dsn(old)), before)
+    now, expected = catalog(server.dsn(old)), catalog(server.dsn(fresh))
+    assert now.pop("schema pghistory") != expected.pop("schema pghistory")
+    assert_same(now, expected)
     assert_goes_on(server.dsn(old))
