@@ -36,7 +36,7 @@ def install(dsn: str = "", *, upgrade: bool = False, how: How | None = None) -> 
       where make and the server's pg_config are there, else by copying them.
     - `pg_tle`: the extension pg_tle keeps them, if it is in the database and the role has the rights of
       pgtle_admin, or somebody who has them gave them to it before.
-    - `sql`: plain SQL, no extension. It stays that: nothing makes it one later.
+    - `sql`: plain SQL, without an extension, and it does not become one later.
 
     Installing again changes nothing. An older version in the database is brought up to date with `upgrade`,
     in the way in which it was installed, which also renews what the older version generated
@@ -146,7 +146,7 @@ def _first_possible(connection: psycopg.Connection[Any], how: How | None) -> tup
             return possible(connection), []
         except InstallError as error:
             reasons.append(error.message)
-    return PlainSql(connection), ["It stays that.", *reasons]
+    return PlainSql(connection), ["It does not become an extension later.", *reasons]
 
 
 def _same(connection: psycopg.Connection[Any], found: Installation) -> Way:

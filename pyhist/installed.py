@@ -91,9 +91,6 @@ def _hints(version: str | None, available: str, event_triggers: EventTriggers) -
     elif bundle.number(version) < bundle.number(available):
         yield f"{available} is available: pyhist upgrade."
     if event_triggers == "missing":
-        yield (
-            "There are no event triggers, which only superusers may create: "
-            "call pghistory.sync() after migrations."
-        )
+        yield "There are no event triggers: call pghistory.sync() after migrations."
     elif event_triggers == "disabled":
         yield "Event triggers are disabled: enable them, or call pghistory.sync() after migrations."

@@ -241,7 +241,7 @@ def test_status_says_how_it_is_installed_and_what_to_do(
     assert (status, first.startswith("pghistory 0.2.0 is installed as an extension, ")) == (0, True)
     assert hints == [
         f"{VERSION} is available: pyhist upgrade.",
-        "There are no event triggers, which only superusers may create: call pghistory.sync() after migrations.",
+        "There are no event triggers: call pghistory.sync() after migrations.",
         "Nothing is tracked.",
     ]
     status, out, _ = result(capsys, "status", "--json", *dsn)

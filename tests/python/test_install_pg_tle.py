@@ -161,7 +161,7 @@ def test_a_role_without_its_rights_is_told_which(tle_server: Server) -> None:
     execute(tle_server.dsn(), "REVOKE pgtle_admin FROM owner")
     with pytest.raises(InstallError, match='GRANT pgtle_admin TO "owner"'):
         pyhist.install(tle_server.dsn(user="owner"), how="pg_tle")
-    assert "as plain SQL. It stays that." in pyhist.install(tle_server.dsn(user="owner"))
+    assert "as plain SQL. It does not become" in pyhist.install(tle_server.dsn(user="owner"))
 
 
 def test_pg_tle_is_not_used_where_the_server_has_the_files(tle_server: Server) -> None:
