@@ -19,7 +19,7 @@ from psycopg2 import extensions, sql
 
 from pyhist.context import active_context
 from pyhist.settings import Settings, clearing, setting
-from pyhist.statements import Script, Statement, relocated, statements
+from pyhist.statements import Script, Statement, relocated, scripted, statements
 
 _COULD_NOT_COMMIT = "2D000"  # invalid_transaction_termination
 
@@ -156,15 +156,9 @@ class _CarryingCursor(extensions.cursor):
                 raise
 
     def _history_script(self, text: bytes, settings: Settings, found: Sequence[Statement]) -> bytes:
-        """The text with the settings in front of what may write, unless that just had them."""
-        places: list[int] = []
-        has_settings = False
-        for statement in found if len(found) == 1 else statements(text):
-            if statement.may_write and not has_settings:
-                places.append(statement.start)
-            has_settings = statement.may_write
+        """The text with the settings in it."""
         self._history_inserted = settings.as_script()
-        return Script(text, self._history_inserted, tuple(places)).sent
+        return scripted(text, self._history_inserted, found if len(found) == 1 else statements(text)).sent
 
     def _history_relocate(self, error: psycopg2.Error) -> None:
         inserted, sent = self._history_inserted, super().query
