@@ -129,9 +129,15 @@ class Connection(asyncpg.Connection):
         """If it begins a transaction, or goes back in it: the settings that follow it, and its status."""
         if active and not self.is_in_transaction() and (begins := _BEGINS.match(statement)):
             return opening(active).encode(), " ".join(begins[1].decode().upper().split())
-        if self.is_in_transaction() and _GOES_BACK.match(statement):
+        if self._history_goes_back(statement):
             return self._history_settings(active), "ROLLBACK"
         return None
+
+    def _history_goes_back(self, query: str | bytes) -> bool:
+        """Whether it rolls back to a savepoint, and so takes back settings."""
+        text = query.encode() if isinstance(query, str) else query
+        has_settings = active_context() or self._history_ids
+        return bool(_GOES_BACK.match(text) and has_settings) and self.is_in_transaction()
 
     async def _history_send(
         self, script: Script, active: ActiveContext | None, timeout: float | None = None
@@ -239,8 +245,13 @@ class PreparedStatement(prepared_stmt.PreparedStatement):
 
     _connection: Connection
     _query: str
+    _last_status: bytes | None
 
     async def fetch(self, *args: Any, **options: Any) -> Any:
+        if not args and self._connection and self._connection._history_goes_back(self._query):
+            # SQLAlchemy prepares this, too.
+            self._last_status = (await self._connection.execute(self._query, **options)).encode()
+            return []
         return await self._history_carried(partial(super().fetch, *args, **options))
 
     async def fetchval(self, *args: Any, **options: Any) -> Any:

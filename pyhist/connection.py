@@ -409,10 +409,13 @@ class AsyncConnection(_CarryingConnection[Row], psycopg.AsyncConnection[Row]):
 
 
 def instrument(target: Instrumented) -> Instrumented:
-    """Makes a psycopg connection, or all connections of a psycopg_pool pool, carry the context.
+    """Makes a connection, or all connections of a pool or an engine, carry the context.
 
     Nothing else about it changes, and doing it again changes nothing. Cursors made before do not carry the
     context.
+
+    Args:
+        target: a psycopg connection, a psycopg_pool pool, or an SQLAlchemy engine, synchronous or not.
 
     Returns:
         The same object.
@@ -420,7 +423,7 @@ def instrument(target: Instrumented) -> Instrumented:
     Raises:
         TypeError: it is something else.
     """
-    pools = sys.modules.get("psycopg_pool")
+    pools, engines = sys.modules.get("psycopg_pool"), sys.modules.get("sqlalchemy")
     if isinstance(target, psycopg.Connection | psycopg.AsyncConnection):
         _check_libpq()
         connection: Any = target
@@ -428,9 +431,13 @@ def instrument(target: Instrumented) -> Instrumented:
     elif pools and isinstance(target, pools.ConnectionPool | pools.AsyncConnectionPool):
         if "getconn" not in vars(target):
             _instrument_pool(target)
+    elif engines and isinstance(engine := getattr(target, "sync_engine", target), engines.Engine):
+        from pyhist import sqlalchemy  # which the program has, or there would be no engine
+
+        sqlalchemy.instrument(engine)
     else:
         raise TypeError(
-            "instrument() takes a psycopg connection or a psycopg_pool pool,"
+            "instrument() takes a psycopg connection, a psycopg_pool pool or an SQLAlchemy engine,"
             f" not {type(target).__module__}.{type(target).__qualname__}"
         )
     return target
