@@ -480,6 +480,22 @@ def test_other_kinds_of_cursors_have_the_context(open_connection: Any, probe: Pr
     assert probe.seen() == [(number, {"user": 1}) for number in (1, 2, 3)]
 
 
+def test_a_class_of_connections_can_be_combined_with_others(probe: Probe) -> None:
+    class Mine(psycopg2.extras.LoggingConnection, pyhist.psycopg2.Connection):
+        pass
+
+    log = io.StringIO()
+    with closing(psycopg2.connect(probe.dsn, connection_factory=Mine)) as connection:
+        connection.initialize(log)
+        cursor = connection.cursor()
+        with pyhist.context(user=1):
+            cursor.execute("SELECT add(%s)", [1])
+        connection.commit()
+    assert isinstance(cursor, psycopg2.extras.LoggingCursor)
+    assert log.getvalue() == "SELECT add(1)\n"
+    assert probe.seen() == [(1, {"user": 1})]
+
+
 def test_other_encodings_and_old_string_syntax_carry_it(open_connection: Any, probe: Probe) -> None:
     connection = open_connection(options="-c standard_conforming_strings=off", client_encoding="latin1")
     with pyhist.context(user="it's \\ 漢"):
