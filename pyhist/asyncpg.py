@@ -189,9 +189,8 @@ class Connection(asyncpg.Connection):
             except asyncpg.InvalidCachedStatementError:
                 if not is_repeatable:
                     raise
-                return await self._history_transaction(
-                    query, active, send
-                )  # as asyncpg does: now it knows better
+                # asyncpg knows better now, and does so, too.
+                return await self._history_transaction(query, active, send)
             except asyncpg.InvalidTransactionTerminationError:
                 if not is_repeatable:
                     raise

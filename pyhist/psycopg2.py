@@ -39,8 +39,9 @@ class Connection(extensions.connection):
 
     if not TYPE_CHECKING:
 
-        def cursor(self, name=None, cursor_factory=None, **kwargs):
+        def cursor(self, name=None, cursor_factory=None, *args, **kwargs):
             factory = cursor_factory or self.cursor_factory or extensions.cursor
+            kwargs.update(zip(("withhold", "scrollable"), args, strict=False))
             return super().cursor(name=name, cursor_factory=_carrying(factory), **kwargs)
 
     def _history_settings(self) -> Settings | None:
@@ -95,9 +96,11 @@ class _CarryingCursor(extensions.cursor):
             if settings is None or self.name is not None:
                 super().executemany(query, vars_list)
                 return
-            escaped = Settings(settings.sql, tuple(value.replace("%", "%%") for value in settings.values))
+            # A percent sign would be a place for a value. In JSON it can be written so.
+            escaped = Settings(
+                settings.sql, tuple(value.replace("%", "\\u0025") for value in settings.values)
+            )
             script = self._history_script(self._history_bytes(query), escaped, found)
-            self._history_inserted = settings.as_script()
             super().executemany(script, vars_list)
 
     def callproc(self, procname: str | bytes, parameters: Any = None, /) -> Any:

@@ -580,19 +580,23 @@ async def test_the_next_user_of_a_pooled_connection_finds_no_context(probe: Prob
 
 
 async def count(server: Any, probe: Probe, way: Callable[[Any], Awaitable[Any]], **kwargs: Any) -> list[int]:
-    """The round trips of something without and with a context, when statements have been prepared."""
-    counts = []
+    """The round trips of something without and with a context, when statements have been prepared.
+
+    asyncpg writes a batch in pieces, which the server may answer in between: the fewest of several tries count.
+    """
+    fewest = []
     for carrying in (False, True):
         with counting_proxy(server.port) as proxy:
             async with connected(probe, carrying, host="127.0.0.1", port=proxy.port) as connection:
-                for _ in range(2):
+                counts = []
+                for _ in range(8):
                     probe.observer.execute("TRUNCATE item")
                     with pyhist.context(user=1):
                         proxy.count()
                         await way(connection)
-                        counted = proxy.count()
-                counts.append(counted)
-    return counts
+                        counts.append(proxy.count())
+                fewest.append(min(counts))
+    return fewest
 
 
 async def write_in_transaction(connection: Any) -> None:

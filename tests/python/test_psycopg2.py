@@ -125,13 +125,14 @@ def test_whatever_writes_has_the_context(carrying: Any, probe: Probe, write: str
 def test_executemany_has_the_context(carrying: Any, probe: Probe) -> None:
     cursor = carrying.cursor()
     with pyhist.context(user="100 %s"):
+        cursor.executemany("SELECT add(100)", [None])
         cursor.executemany("INSERT INTO item VALUES (%s, 'a%%')", [(number,) for number in range(50)])
     assert cursor.rowcount == 50
     assert cursor.query == b"INSERT INTO item VALUES (49, 'a%')"
-    cursor.execute("SELECT DISTINCT name FROM item")
+    cursor.execute("SELECT DISTINCT name FROM item WHERE id < 100")
     assert cursor.fetchall() == [("a%",)]
     carrying.commit()
-    assert probe.seen() == [(number, {"user": "100 %s"}) for number in range(50)]
+    assert probe.seen() == [(number, {"user": "100 %s"}) for number in (100, *range(50))]
 
 
 def test_what_psycopg2_puts_together_in_one_text_has_the_context(carrying: Any, probe: Probe) -> None:
@@ -206,7 +207,7 @@ def test_a_named_cursor_has_the_context_it_was_opened_in(open_connection: Any, p
 
 
 def test_a_named_cursor_that_outlives_its_transaction_has_the_context(carrying: Any, probe: Probe) -> None:
-    with pyhist.context(user=1), carrying.cursor("named", withhold=True) as cursor:
+    with pyhist.context(user=1), carrying.cursor("named", None, True, False) as cursor:
         cursor.execute("SELECT add(n) FROM generate_series(1, 3) AS n")
         carrying.commit()
         assert cursor.fetchall() == [(1,), (2,), (3,)]

@@ -422,13 +422,14 @@ def test_a_context_costs_no_round_trip(server: Any, probe: Probe, driver: str, l
             engine = new_engine(driver, probe, "127.0.0.1", proxy.port, isolation_level=level)
             made = Application(pyhist.instrument(engine) if carrying else engine)
             work = (lambda c: c.execute(sa.select(sa.func.add(1)))) if is_autocommit else use_core
-            for _ in range(2):
+            tries = []
+            for _ in range(8):
                 probe.observer.execute("TRUNCATE item")
                 with pyhist.context(user=1):
                     proxy.count()
                     made.use(work)
-                    counted = proxy.count()
-            counts.append(counted)
+                    tries.append(proxy.count())
+            counts.append(min(tries))
             made.close()
     plain, carried = counts
     # A statement of asyncpg's without a transaction gets one.
