@@ -37,6 +37,7 @@ def add_command(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds it to the command line."""
     added = command("run", _run, "run any program with a context")
     added.usage = "pyhist run [--dsn DSN] [KEY=VALUE | KEY:=JSON ...] -- COMMAND [ARGUMENT ...]"
+    added.epilog = "The exit status is the program's; 127 if it is not there."
     added.add_argument(
         "--dsn", default="", metavar="DSN", help="connection string or URI to put into its environment"
     )
