@@ -2,7 +2,8 @@
 
 Every SQL function of pghistory has a mirror of its name here, for a psycopg connection, and in `pyhist.aio`,
 for an asynchronous one. `context` says why things happen; `Connection`, `AsyncConnection` and `instrument`
-carry it to the server. `install` installs the extension.
+carry it to the server, `pyhist.psycopg2` and `pyhist.asyncpg` with other drivers. `install` installs the
+extension.
 """
 
 from pyhist import aio

@@ -1,6 +1,6 @@
 """The command line: `pyhist install | track | untrack | status | log | undo ...`.
 
-`pyhist.looking` has the commands that look back and go back.
+`pyhist.looking` has the commands that look back and go back, `pyhist.run` the one that runs others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 import psycopg
 
-from pyhist import client, looking, models
+from pyhist import client, looking, models, run
 from pyhist.errors import HistoryError
 from pyhist.install import install, upgrade
 from pyhist.installed import sentences
@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 if all went well, 1 if not, 2 for wrong usage, 130 if it was interrupted.
     """
+    arguments, program = run.split(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(arguments)
+    options.program = program
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         status = command(options)
@@ -143,6 +145,8 @@ def _parser() -> argparse.ArgumentParser:
 
     with_connection(command("verify", _verify, "show what is wrong with what tracks tables"))
     with_connection(command("refresh", _refresh, "repair what verify finds, in the tables that you own"))
+
+    run.add_command(command)
 
     added = command("demo", _demo, "show it on a server and a database of its own, which go when it ends")
     added.add_argument("--keep", action="store_true", help="leave the server running, to look around in it")

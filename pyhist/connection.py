@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache, partial, wraps
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -27,6 +26,7 @@ from psycopg.sql import Composable
 
 from pyhist.context import active_context
 from pyhist.errors import HistoryError
+from pyhist.settings import MARK, Settings, clearing, setting
 from pyhist.statements import Script, Statement, relocated, statements
 
 if TYPE_CHECKING:
@@ -48,45 +48,16 @@ else:
 
 Instrumented = TypeVar("Instrumented")
 
-# They give no row: short, and the same in the mode of single rows, which libpq may have been left in.
-_MARK = "pghistory.context_id"
-_SET = f"""
-SELECT 1 AS "{_MARK}"
- WHERE pg_catalog.set_config('pghistory.context_id', $1, true) OPERATOR(pg_catalog.||)
-       pg_catalog.set_config('pghistory.context_metadata', $2, true) IS NULL"""
-# Only what came from here: a context that the program has set by other means stays.
-_CLEAR = f"""
-SELECT 1 AS "{_MARK}"
- WHERE CASE WHEN pg_catalog.current_setting('pghistory.context_id', true) OPERATOR(pg_catalog.=)
-                 ANY (pg_catalog.string_to_array($1, ' '))
-            THEN pg_catalog.set_config('pghistory.context_id', '', true) OPERATOR(pg_catalog.||)
-                 pg_catalog.set_config('pghistory.context_metadata', '', true)
-            ELSE '' END IS NULL"""
+
+def _send(settings: Settings, pgconn: PGconn) -> None:
+    """Hands the settings to libpq."""
+    pgconn.send_query_params(settings.sql.encode(), [value.encode() for value in settings.values])
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """The statement that goes in front."""
-
-    sql: str
-    values: tuple[str, ...]
-
-    def send(self, pgconn: PGconn) -> None:
-        """Hands it to libpq."""
-        pgconn.send_query_params(self.sql.encode(), [value.encode() for value in self.values])
-
-    def enqueue(self, pipeline: BasePipeline) -> None:
-        """Puts it at the end of a pipeline."""
-        pipeline.command_queue.append(partial(self.send, pipeline.pgconn))
-        pipeline.result_queue.append(None)
-
-    def as_script(self) -> bytes:
-        """For the simple protocol, which has no parameters."""
-        sql = " ".join(self.sql.split())
-        for number, value in enumerate(self.values, start=1):
-            literal = value.replace("\\", "\\\\").replace("'", "''")
-            sql = sql.replace(f"${number}", f"E'{literal}'")
-        return f"{sql};".encode()
+def _enqueue(settings: Settings, pipeline: BasePipeline) -> None:
+    """Puts the settings at the end of a pipeline."""
+    pipeline.command_queue.append(partial(_send, settings, pipeline.pgconn))
+    pipeline.result_queue.append(None)
 
 
 class _CarryingConnection(BaseConnection[Row]):
@@ -130,7 +101,7 @@ class _CarryingConnection(BaseConnection[Row]):
         self._history_ids = frozenset()
         return super()._get_tx_start_command()
 
-    def _history_settings(self) -> _Settings | None:
+    def _history_settings(self) -> Settings | None:
         """What the next statement needs in front of it, if it may write."""
         status = self.pgconn.transaction_status
         if not self._pipeline and status not in (pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS):
@@ -138,9 +109,9 @@ class _CarryingConnection(BaseConnection[Row]):
         active = active_context()
         if active is not None:
             self._history_ids |= {active.settings[0]}
-            return _Settings(_SET, active.settings)
+            return setting(active)
         if self._history_ids:
-            return _Settings(_CLEAR, (" ".join(self._history_ids),))
+            return clearing(self._history_ids)
         return None
 
 
@@ -167,7 +138,7 @@ class _CarryingCursor(BaseCursor[Any, Row]):
         if connection._pipeline:
             if connection._history_query is not pgq:
                 connection._history_query = pgq
-                settings.enqueue(connection._pipeline)
+                _enqueue(settings, connection._pipeline)
             return (yield from plain)
         if len(found) == 1 and not found[0].is_copy:
             is_alone = connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
@@ -190,14 +161,14 @@ class _CarryingCursor(BaseCursor[Any, Row]):
         )
 
     def _history_together_gen(
-        self, settings: _Settings, plain: PQGen[Any], *, is_alone: bool
+        self, settings: Settings, plain: PQGen[Any], *, is_alone: bool
     ) -> PQGen[list[PGresult]]:
         """Sends the settings and, with them, what psycopg would send; psycopg looks at the results."""
         connection, pgconn = self._conn, self._pgconn
         pipeline = psycopg.Pipeline(connection)
         connection._pipeline = pipeline
         try:
-            settings.enqueue(pipeline)
+            _enqueue(settings, pipeline)
             yield from plain  # which sends nothing now, but adds to the queue
         finally:
             connection._pipeline = None
@@ -226,7 +197,7 @@ class _CarryingCursor(BaseCursor[Any, Row]):
         return received[-1]
 
     def _history_script_gen(
-        self, settings: _Settings, pgq: PostgresQuery, found: Iterable[Statement]
+        self, settings: Settings, pgq: PostgresQuery, found: Iterable[Statement]
     ) -> PQGen[list[PGresult]]:
         """Sends several statements, which takes the simple protocol, with the settings in between."""
         prepared = self._conn._prepared
@@ -241,7 +212,7 @@ class _CarryingCursor(BaseCursor[Any, Row]):
         return results
 
     def _history_execute_gen(
-        self, settings: _Settings, pgq: PostgresQuery, found: Iterable[Statement]
+        self, settings: Settings, pgq: PostgresQuery, found: Iterable[Statement]
     ) -> PQGen[list[PGresult]]:
         """The results of a script, without those of what was put in."""
         places = tuple(statement.start for statement in found if statement.may_write)
@@ -251,7 +222,7 @@ class _CarryingCursor(BaseCursor[Any, Row]):
         results = yield from execute(self._pgconn)
         if results and results[-1].status == pq.ExecStatus.FATAL_ERROR:
             raise _error_in(script, results[-1], self._conn.info.encoding)
-        return [result for result in results if not (result.nfields and result.fname(0) == _MARK.encode())]
+        return [result for result in results if not (result.nfields and result.fname(0) == MARK.encode())]
 
     def _start_copy_gen(self, statement: Query, params: Params | None = None) -> PQGen[None]:
         if self._conn._pipeline:
@@ -292,10 +263,10 @@ class _CarryingCursor(BaseCursor[Any, Row]):
         self._pgconn.enter_pipeline_mode()
         try:
             if not is_declared:
-                settings.send(self._pgconn)
+                _send(settings, self._pgconn)
             super()._execute_send(query, force_extended=force_extended, binary=binary)
             if is_declared:
-                settings.send(self._pgconn)
+                _send(settings, self._pgconn)
         finally:
             self._pgconn.pipeline_sync()
 
@@ -438,10 +409,13 @@ class AsyncConnection(_CarryingConnection[Row], psycopg.AsyncConnection[Row]):
 
 
 def instrument(target: Instrumented) -> Instrumented:
-    """Makes a psycopg connection, or all connections of a psycopg_pool pool, carry the context.
+    """Makes a connection, or all connections of a pool or an engine, carry the context.
 
     Nothing else about it changes, and doing it again changes nothing. Cursors made before do not carry the
     context.
+
+    Args:
+        target: a psycopg connection, a psycopg_pool pool, or an SQLAlchemy engine, synchronous or not.
 
     Returns:
         The same object.
@@ -449,7 +423,7 @@ def instrument(target: Instrumented) -> Instrumented:
     Raises:
         TypeError: it is something else.
     """
-    pools = sys.modules.get("psycopg_pool")
+    pools, engines = sys.modules.get("psycopg_pool"), sys.modules.get("sqlalchemy")
     if isinstance(target, psycopg.Connection | psycopg.AsyncConnection):
         _check_libpq()
         connection: Any = target
@@ -457,9 +431,13 @@ def instrument(target: Instrumented) -> Instrumented:
     elif pools and isinstance(target, pools.ConnectionPool | pools.AsyncConnectionPool):
         if "getconn" not in vars(target):
             _instrument_pool(target)
+    elif engines and isinstance(engine := getattr(target, "sync_engine", target), engines.Engine):
+        from pyhist import sqlalchemy  # which the program has, or there would be no engine
+
+        sqlalchemy.instrument(engine)
     else:
         raise TypeError(
-            "instrument() takes a psycopg connection or a psycopg_pool pool,"
+            "instrument() takes a psycopg connection, a psycopg_pool pool or an SQLAlchemy engine,"
             f" not {type(target).__module__}.{type(target).__qualname__}"
         )
     return target

@@ -8,7 +8,7 @@ ASCII.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -138,6 +138,17 @@ class Script:
         places = [len(self.text[:place].decode(encoding, "replace")) for place in self.places]
         sent_places = [place + i * len(self.inserted) for i, place in enumerate(places)]
         return position - len(self.inserted) * sum(place < position for place in sent_places)
+
+
+def scripted(text: bytes, inserted: bytes, found: Iterable[Statement]) -> Script:
+    """The text with something in front of what may write, unless what is just before it had that."""
+    places: list[int] = []
+    had = False
+    for statement in found:
+        if statement.may_write and not had:
+            places.append(statement.start)
+        had = statement.may_write
+    return Script(text, inserted, tuple(places))
 
 
 def relocated(message: str, text: str, position: int) -> str:

@@ -151,7 +151,7 @@ class Reader:
         return done.returncode != 0, done.stdout
 
     def _run_python(self, block: Block) -> tuple[bool, str]:
-        code = compile("\n" * block.line + block.code, block.document, "exec")
+        code = compile("\n" * block.line + block.code, block.document, "exec", dont_inherit=True)
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             try:
                 exec(code, self.names)
