@@ -1,0 +1,27 @@
+"""Its settings; the databases are those of the test."""
+
+from __future__ import annotations
+
+SECRET_KEY = "secret"
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "library.urls"
+USE_TZ = True
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "pyhist.django",
+    "library",
+]
+MIDDLEWARE = [
+    "pyhist.django.HistoryMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+DATABASES = {
+    "default": {"ENGINE": "django.db.backends.postgresql", "NAME": "default"},
+    "other": {"ENGINE": "django.db.backends.postgresql", "NAME": "other"},
+    "lite": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
+}
+LOGGING_CONFIG = None

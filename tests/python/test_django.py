@@ -1,0 +1,552 @@
+"""Django: requests say who asks for what, and whatever their code writes has it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import decimal
+import itertools
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
+from typing import Any
+
+import django
+import httpx
+import psycopg
+import pytest
+from proxy import counting_proxy
+from serving import serving
+
+import pyhist
+from pyhist.context import active_context
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "library.settings"
+django.setup()
+
+from django import db  # noqa: E402
+from django.contrib.auth import get_user_model  # noqa: E402
+from django.core.asgi import get_asgi_application  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+from django.core.wsgi import get_wsgi_application  # noqa: E402
+from django.db import connection, connections, transaction  # noqa: E402
+from django.db.models import F, Func, Value  # noqa: E402
+from django.test import Client  # noqa: E402
+from django.test.utils import CaptureQueriesContext, override_settings  # noqa: E402
+from library.models import Book  # noqa: E402
+
+numbers = itertools.count(1)
+POOLED = {"pool": {"min_size": 1, "max_size": 4}} if django.VERSION >= (5, 1) else {}
+OPTIONS: list[dict[str, Any]] = [{}, {"server_side_binding": True}, *([POOLED] if POOLED else [])]
+
+
+@contextlib.contextmanager
+def new_database(server: Any, template: str) -> Iterator[str]:
+    name = f"library_{next(numbers)}"
+    with psycopg.connect(server.dsn(), autocommit=True) as setup:
+        setup.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield name
+        setup.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextlib.contextmanager
+def using(server: Any, alias: str, name: str, user: str = "postgres", **settings: Any) -> Iterator[None]:
+    """Has Django use a database."""
+    chosen = {"NAME": name, "USER": user, "HOST": f"{server.base_dir}/tmp", "PORT": server.port, **settings}
+    before = dict(connections.settings[alias])
+    connections[alias].close()
+    connections.settings[alias].update(chosen)
+    try:
+        yield
+    finally:
+        connections[alias].close()
+        if POOLED:
+            connections[alias].close_pool()
+        connections.settings[alias].clear()
+        connections.settings[alias].update(before)
+
+
+@pytest.fixture(scope="session")
+def migrated(server: Any) -> Iterator[str]:
+    """A database with the library's tables and two users."""
+    with new_database(server, "template_pghistory") as name:
+        with using(server, "default", name):
+            call_command("migrate", verbosity=0)
+            for user in ("ada", "bob"):
+                get_user_model().objects.create_user(user, password="secret")
+        yield name
+
+
+class Library:
+    """The library's database, and what its history says."""
+
+    def __init__(self, dsn: str, observer: psycopg.Connection[Any]) -> None:
+        self.dsn = dsn
+        self.observer = observer
+        self.users: dict[str, int] = dict(observer.execute("SELECT username, id FROM auth_user").fetchall())
+
+    def seen(self) -> list[tuple[str, dict[str, Any] | None]]:
+        """The books of the events, and the metadata that they were written with."""
+        return self.observer.execute("SELECT title, pgh_context FROM book_event ORDER BY pgh_id").fetchall()
+
+    def ids(self) -> list[Any]:
+        """The ids of the contexts of the events."""
+        rows = self.observer.execute("SELECT pgh_context_id FROM book_event ORDER BY pgh_id")
+        return [context_id for (context_id,) in rows]
+
+
+@contextlib.contextmanager
+def opened(server: Any, migrated: str, **settings: Any) -> Iterator[Library]:
+    with new_database(server, migrated) as name, using(server, "default", name, **settings):
+        with psycopg.connect(server.dsn(name), autocommit=True) as observer:
+            yield Library(server.dsn(name), observer)
+
+
+@pytest.fixture(params=OPTIONS, ids=["client-side", "server-side", "pooled"][: len(OPTIONS)])
+def library(request: pytest.FixtureRequest, server: Any, migrated: str) -> Iterator[Library]:
+    """A library; its connections are used by one request after the other."""
+    with opened(
+        server, migrated, OPTIONS=request.param, CONN_MAX_AGE=0 if "pool" in request.param else None
+    ) as it:
+        yield it
+
+
+@pytest.fixture
+def one_library(server: Any, migrated: str) -> Iterator[Library]:
+    """A library with the settings that Django has by itself."""
+    with opened(server, migrated) as it:
+        yield it
+
+
+def asked(path: str, **more: Any) -> dict[str, Any]:
+    """The metadata of a request."""
+    return {"method": "POST", "url": path, **more}
+
+
+def logged_in(user: str) -> Client:
+    client = Client()
+    client.login(username=user, password="secret")
+    return client
+
+
+# Requests
+
+
+def test_a_request_says_who_asks_for_what(library: Library) -> None:
+    ada, bob = logged_in("ada"), logged_in("bob")
+    ada.post("/add/a?token=secret")
+    bob.post("/add/b")
+    Client().post("/add/c")
+    assert library.seen() == [
+        ("a", asked("/add/a", user=library.users["ada"])),
+        ("b", asked("/add/b", user=library.users["bob"])),
+        ("c", asked("/add/c")),
+    ]
+    assert len(set(library.ids())) == 3
+
+
+def test_a_connection_used_by_the_next_request_has_nothing_of_the_last(library: Library) -> None:
+    logged_in("ada").post("/add/a")
+    Book.objects.create(title="b")
+    assert [metadata for _, metadata in library.seen()] == [asked("/add/a", user=library.users["ada"]), None]
+    assert active_context() is None
+
+
+def test_a_user_who_is_found_by_the_view_is_seen(library: Library) -> None:
+    Client().post("/late/a", headers={"user": "ada"})
+    metadata = asked("/late/a", user=library.users["ada"])
+    assert library.seen() == [("a, copied", metadata), ("a", metadata)]
+
+
+def test_who_logs_in_is_seen_from_then_on(library: Library) -> None:
+    Client().post("/log_in/a", headers={"user": "ada"})
+    assert library.seen() == [
+        ("a, before", asked("/log_in/a")),
+        ("a", asked("/log_in/a", user=library.users["ada"])),
+    ]
+
+
+def test_who_logs_out_is_seen_until_then(library: Library) -> None:
+    logged_in("ada").post("/log_out/a")
+    assert library.seen() == [
+        ("a, before", asked("/log_out/a", user=library.users["ada"])),
+        ("a", asked("/log_out/a")),
+    ]
+
+
+def test_nobody_is_looked_up_for_what_only_reads(library: Library) -> None:
+    client = logged_in("ada")
+    with CaptureQueriesContext(connection) as queries:
+        response = client.post("/look/a")
+    assert (len(queries), response.has_header("Vary")) == (1, False)
+
+
+def test_a_user_who_cannot_be_looked_up_lets_the_write_go_on(
+    one_library: Library, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = logged_in("ada")
+    with override_settings(SESSION_ENGINE="library.no_sessions"), caplog.at_level(logging.WARNING):
+        client.post("/add/a")
+    assert one_library.seen() == [("a", asked("/add/a"))]
+    assert "the user of a request could not be looked up" in caplog.text
+
+
+def test_what_the_view_says_counts_for_more(library: Library) -> None:
+    logged_in("ada").post("/nested/a")
+    assert library.seen() == [
+        ("a, as somebody else", asked("/nested/a", user="somebody else", step=1)),
+        ("a", asked("/nested/a", user=library.users["ada"], step=2)),
+    ]
+
+
+def test_an_error_ends_the_context(library: Library) -> None:
+    client = Client(raise_request_exception=False)
+    with contextlib.redirect_stderr(StringIO()):
+        assert client.post("/broken/a").status_code == 500
+    Book.objects.create(title="b")
+    assert library.seen() == [("a", asked("/broken/a")), ("b", None)]
+
+
+def test_a_streamed_response_and_its_end_belong_to_the_request(library: Library) -> None:
+    response = logged_in("ada").post("/stream/a")
+    assert active_context() is None
+    assert b"".join(response.streaming_content) == b"012"
+    response = Client().post("/stream/b")
+    assert next(iter(response.streaming_content)) == b"0"
+    response.close()
+    ada, nobody = asked("/stream/a", user=library.users["ada"]), asked("/stream/b")
+    assert library.seen() == [
+        *((f"a {i}", ada) for i in range(3)),
+        ("a, end", ada),
+        ("b 0", nobody),
+        ("b, end", nobody),
+    ]
+    assert active_context() is None
+
+
+def test_users_at_the_same_time_are_not_mixed_up(library: Library) -> None:
+    together = threading.Barrier(8)
+    cookies = {user: logged_in(user).cookies["sessionid"].value for user in library.users}
+
+    def change(number: int) -> None:
+        user = ["ada", "bob"][number % 2]
+        together.wait()
+        for i in range(3):
+            for view in ("add", "stream"):
+                response = client.post(
+                    f"/{view}/{user} {number} {i} {view}", headers={"Cookie": f"sessionid={cookies[user]}"}
+                )
+                response.raise_for_status()
+
+    connections.settings["default"]["CONN_MAX_AGE"] = 0  # the server has a thread for each request
+    with serving(get_wsgi_application()) as client, ThreadPoolExecutor(8) as threads:
+        list(threads.map(change, range(8)))
+    seen = library.seen()
+    assert len(seen) == 8 * 3 * 5
+    assert [title for title, said in seen if (said or {})["user"] != library.users[title[:3]]] == []
+
+
+def in_async(use: Callable[[httpx.AsyncClient], Any]) -> None:
+    """Uses the application as an asynchronous server has it."""
+
+    async def whole() -> None:
+        transport = httpx.ASGITransport(get_asgi_application())
+        async with httpx.AsyncClient(transport=transport, base_url="http://app", timeout=30) as client:
+            await use(client)
+
+    connections.settings["default"]["CONN_MAX_AGE"] = 0
+    asyncio.run(whole())
+
+
+def test_asynchronous_views_belong_to_the_request(library: Library) -> None:
+    cookies = {
+        user: {"Cookie": f"sessionid={logged_in(user).cookies['sessionid'].value}"} for user in library.users
+    }
+
+    async def use(client: httpx.AsyncClient) -> None:
+        async def change(user: str) -> None:
+            for view in ("add_async", "stream_async", "add"):
+                (await client.post(f"/{view}/{user} {view}", headers=cookies[user])).raise_for_status()
+
+        await asyncio.gather(*map(change, library.users))
+
+    in_async(use)
+    seen = library.seen()
+    assert len(seen) == 2 * (3 + 4 + 1)
+    for title, metadata in seen:
+        assert metadata is not None
+        assert metadata["user"] == library.users[title[:3]]
+        assert metadata["url"].startswith(f"/{title.split()[1].rstrip(',')}/")
+
+
+if django.VERSION >= (5, 0):
+
+    def test_a_user_who_was_awaited_is_seen(library: Library) -> None:
+        cookie = {"Cookie": f"sessionid={logged_in('ada').cookies['sessionid'].value}"}
+
+        async def use(client: httpx.AsyncClient) -> None:
+            (await client.post("/add_as_auser/a", headers=cookie)).raise_for_status()
+            (await client.post("/log_in_async/b", headers={"user": "bob"})).raise_for_status()
+
+        in_async(use)
+        assert [metadata and metadata["user"] for _, metadata in library.seen()] == list(
+            library.users.values()
+        )
+
+
+# Whatever writes
+
+
+def test_code_outside_of_requests_has_the_context_it_says(library: Library) -> None:
+    Book.objects.create(title="a")
+    with pyhist.context(user=1) as active:
+        Book.objects.create(title="b")
+        with pyhist.context(step="it's"):
+            Book.objects.filter(title="b").update(price=F("id"))
+        Book.objects.filter(title="a").delete()
+    Book.objects.create(title="c")
+    assert library.seen() == [
+        ("a", None),
+        ("b", {"user": 1}),
+        ("b", {"user": 1, "step": "it's"}),
+        ("a", {"user": 1}),
+        ("c", None),
+    ]
+    assert set(library.ids()) == {active.id, None}
+
+
+def test_a_context_that_ends_in_a_transaction_is_over(library: Library) -> None:
+    with transaction.atomic():
+        with pyhist.context(user=1):
+            Book.objects.create(title="a")
+        Book.objects.create(title="b")
+        with pyhist.context(user=2):
+            Book.objects.create(title="c")
+    assert library.seen() == [("a", {"user": 1}), ("b", None), ("c", {"user": 2})]
+
+
+def create(*titles: str | None) -> None:
+    """Creates books one by one, all or none."""
+    with transaction.atomic():
+        for title in titles:
+            Book.objects.create(title=title)
+
+
+def go_on_after_an_error() -> None:
+    with transaction.atomic():
+        with contextlib.suppress(db.IntegrityError):
+            Book.objects.create(title=None)
+        Book.objects.create(title="b")
+
+
+def ask_for_nothing() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nothing")
+
+
+def test_savepoints_rolled_back_leave_the_context(library: Library) -> None:
+    with pyhist.context(user=1), transaction.atomic():
+        create("a")
+        with pytest.raises(db.IntegrityError):
+            create("b", "a")
+        create("c")
+        with transaction.atomic():
+            create("d")
+            transaction.set_rollback(True)
+        create("e")
+    assert library.seen() == [(title, {"user": 1}) for title in "ace"]
+
+
+def test_a_transaction_that_fails_fails_as_without_a_context(library: Library) -> None:
+    with pyhist.context(user=1):
+        with pytest.raises(db.IntegrityError) as failure:
+            create("a", "a")
+        assert isinstance(failure.value.__cause__, psycopg.errors.UniqueViolation)
+        with pytest.raises(transaction.TransactionManagementError):
+            go_on_after_an_error()
+        with pytest.raises(db.ProgrammingError, match=r"LINE 1: SELECT nothing\n               \^"):
+            ask_for_nothing()
+        create("c")
+    assert library.seen() == [("c", {"user": 1})]
+
+
+def bulk_create(titles: list[str]) -> None:
+    Book.objects.bulk_create([Book(title=title) for title in titles])
+
+
+def executemany(titles: list[str]) -> None:
+    with connection.cursor() as cursor:
+        cursor.executemany("INSERT INTO book (title) VALUES (%s)", [(title,) for title in titles])
+
+
+def raw(titles: list[str]) -> None:
+    with connection.cursor() as cursor:
+        for title in titles:
+            cursor.execute("INSERT INTO book (title) VALUES (%s) RETURNING '100%%'", [title])
+            assert cursor.fetchall() == [("100%",)]
+
+
+def several_in_one(titles: list[str]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("; ".join(f"INSERT INTO book (title) VALUES ('{title}')" for title in titles))
+
+
+def composed(titles: list[str]) -> None:
+    with connection.cursor() as cursor:
+        for title in titles:
+            statement = psycopg.sql.SQL("INSERT INTO {} (title) VALUES ({})")
+            cursor.execute(statement.format(psycopg.sql.Identifier("book"), psycopg.sql.Literal(title)))
+
+
+def copy(titles: list[str]) -> None:
+    with connection.cursor() as cursor, cursor.copy("COPY book (title) FROM STDIN") as rows:
+        for title in titles:
+            rows.write_row([title])
+
+
+def called(titles: list[str]) -> None:
+    with connection.cursor() as cursor:
+        for title in titles:
+            cursor.callproc("add", [title])
+
+
+def selected(titles: list[str]) -> None:
+    Book.objects.create(title="first")
+    for title in titles:
+        books = Book.objects.filter(title="first").annotate(added=Func(Value(title), function="add"))
+        assert [book.added for book in books] == [title]
+
+
+def iterated(titles: list[str]) -> None:
+    Book.objects.create(title="first")
+    for title in titles:
+        books = Book.objects.filter(title="first").annotate(added=Func(Value(title), function="add"))
+        assert [book.added for book in books.iterator(chunk_size=2)] == [title]
+
+
+def got_or_created(titles: list[str]) -> None:
+    for title in titles:
+        Book.objects.get_or_create(title=title)
+
+
+def locked(titles: list[str]) -> None:
+    bulk_create(titles)
+    with transaction.atomic():
+        for book in Book.objects.select_for_update():
+            book.price = 1
+            book.save()
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+@pytest.mark.parametrize(
+    "write",
+    [
+        bulk_create,
+        executemany,
+        raw,
+        several_in_one,
+        composed,
+        copy,
+        called,
+        selected,
+        iterated,
+        got_or_created,
+        locked,
+    ],
+)
+def test_whatever_writes_has_the_context(
+    library: Library, write: Callable[[list[str]], None], in_transaction: bool
+) -> None:
+    with pyhist.context(user=1), transaction.atomic() if in_transaction else contextlib.nullcontext():
+        write(["a", "b"])
+    seen = library.seen()
+    assert {title for title, _ in seen} - {"first"} == {"a", "b"}
+    assert [metadata for _, metadata in seen] == [{"user": 1}] * len(seen)
+
+
+def test_what_must_not_run_in_a_transaction_does_not(library: Library) -> None:
+    with pyhist.context(user=1), connection.cursor() as cursor:
+        cursor.execute("VACUUM book")
+        cursor.execute("CREATE INDEX CONCURRENTLY ON book (price)")
+        cursor.execute("INSERT INTO book (title) VALUES ('a')")
+    assert library.seen() == [("a", {"user": 1})]
+
+
+def test_values_that_json_does_not_know_become_text(library: Library) -> None:
+    from django.utils.functional import SimpleLazyObject
+    from django.utils.translation import gettext_lazy
+
+    at = datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc)
+    with pyhist.context(
+        at=at,
+        price=decimal.Decimal("1.50"),
+        key=uuid.UUID(int=1),
+        label=gettext_lazy("Yes"),
+        user=SimpleLazyObject(lambda: get_user_model()(username="ada")),
+        path=["a", {"b": at.date()}],
+    ):
+        Book.objects.create(title="a")
+    assert library.seen() == [
+        (
+            "a",
+            {
+                "at": "2026-01-02 00:00:00+00:00",
+                "price": "1.50",
+                "key": "00000000-0000-0000-0000-000000000001",
+                "label": "Yes",
+                "user": "ada",
+                "path": ["a", {"b": "2026-01-02"}],
+            },
+        )
+    ]
+
+
+def test_all_databases_have_the_context(server: Any, migrated: str, one_library: Library) -> None:
+    with new_database(server, migrated) as name, using(server, "other", name):
+        with psycopg.connect(server.dsn(name), autocommit=True) as observer:
+            with connections["lite"].schema_editor() as editor:
+                editor.create_model(Book)
+            with pyhist.context(user=1) as active:
+                for alias in ("default", "other", "lite"):
+                    Book.objects.using(alias).create(title=alias)
+                    assert Book.objects.using(alias).count() == 1
+            other = Library(server.dsn(name), observer)
+            assert one_library.seen() + other.seen() == [("default", {"user": 1}), ("other", {"user": 1})]
+            assert one_library.ids() + other.ids() == [active.id] * 2
+            connections["lite"].close()
+
+
+def change_books() -> None:
+    book = Book.objects.create(title="a")
+    book.price = 1
+    book.save()
+    bulk_create(["b", "c"])
+    with transaction.atomic():
+        Book.objects.filter(title="b").update(price=2)
+        with transaction.atomic():
+            Book.objects.filter(title="c").delete()
+    list(Book.objects.iterator())
+    copy(["d"])
+
+
+@pytest.mark.parametrize("options", OPTIONS[:2])
+def test_a_context_costs_no_round_trip(server: Any, migrated: str, options: dict[str, Any]) -> None:
+    counts = []
+    for context in (contextlib.nullcontext(), pyhist.context(user=1)):
+        with counting_proxy(server.port) as proxy:
+            settings = {"HOST": "127.0.0.1", "PORT": proxy.port, "OPTIONS": options}
+            with opened(server, migrated, **settings) as library:
+                connection.ensure_connection()
+                with context:
+                    proxy.count()
+                    change_books()
+                    counts.append(proxy.count())
+                metadata = {said and said["user"] for _, said in library.seen()}
+                assert metadata == ({None} if len(counts) == 1 else {1})
+    plain, carried = counts
+    assert plain == carried > 0
