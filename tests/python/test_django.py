@@ -25,6 +25,7 @@ from serving import serving
 
 import pyhist
 from pyhist.context import active_context
+from pyhist.django import Track, Untrack
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "library.settings"
 django.setup()
@@ -550,3 +551,118 @@ def test_a_context_costs_no_round_trip(server: Any, migrated: str, options: dict
                 assert metadata == ({None} if len(counts) == 1 else {1})
     plain, carried = counts
     assert plain == carried > 0
+
+
+# Migrations
+
+
+class NothingHere:
+    """A router that keeps the library out of every database."""
+
+    def allow_migrate(self, alias: str, app_label: str, **hints: Any) -> bool:
+        return app_label != "library"
+
+
+def forwards(operation: Any, alias: str = "default") -> None:
+    with connections[alias].schema_editor() as editor:
+        operation.database_forwards("library", editor, None, None)
+
+
+def backwards(operation: Any) -> None:
+    with connection.schema_editor() as editor:
+        operation.database_backwards("library", editor, None, None)
+
+
+def tracked(library: Library) -> list[tuple[Any, ...]]:
+    return library.observer.execute(
+        "SELECT label, kind, fields, condition FROM pghistory.trackers() ORDER BY label"
+    ).fetchall()
+
+
+def test_migrations_need_no_superuser_and_can_be_taken_back(server: Any, role: Any) -> None:
+    owner = role("owner")
+    with new_database(server, "template_pghistory") as name:
+        with psycopg.connect(server.dsn(name), autocommit=True) as observer:
+            observer.execute(f"GRANT CREATE ON SCHEMA public TO {owner}")
+            with using(server, "default", name, user=owner):
+                call_command("migrate", verbosity=0)
+                Book.objects.create(title="a")
+                call_command("migrate", "library", "zero", verbosity=0)
+                assert observer.execute("SELECT title FROM book_event").fetchall() == [("a",)]
+                assert observer.execute("SELECT count(*) FROM pghistory.trackers()").fetchone() == (0,)
+                call_command("migrate", verbosity=0)
+                Book.objects.create(title="b")
+                assert observer.execute(
+                    "SELECT title, pgh_label FROM book_event ORDER BY pgh_id"
+                ).fetchall() == [("a", "book"), ("b", "book")]
+
+
+def test_track_takes_what_the_function_takes(one_library: Library) -> None:
+    operation = Track(
+        "book",
+        pyhist.AfterUpdate("book.title", condition=pyhist.any_change("title")),
+        pyhist.AfterInsert(condition="NEW.title LIKE 'a%'"),
+        fields=["title"],
+        event_table="titles",
+    )
+    forwards(operation)
+    create("a", "b")
+    Book.objects.filter(title="a").update(price=1)
+    Book.objects.filter(title="b").update(title="B")
+    titles = one_library.observer.execute("SELECT pgh_label, title FROM titles ORDER BY pgh_id").fetchall()
+    assert titles == [("book.after_insert", "a"), ("book.title", "B")]
+    backwards(operation)
+    assert [label for label, *_ in tracked(one_library)] == ["book"]
+    create("c")
+    assert one_library.observer.execute("SELECT count(*) FROM titles").fetchone() == (2,)
+
+
+def test_untrack_is_track_the_other_way_round(one_library: Library) -> None:
+    before = tracked(one_library)
+    operation = Untrack("book", pyhist.History("book"), context="inline")
+    forwards(operation)
+    create("a")
+    assert (tracked(one_library), one_library.seen()) == ([], [])
+    backwards(operation)
+    create("b")
+    assert (tracked(one_library), one_library.seen()) == (before, [("b", None)])
+
+
+def test_untrack_without_trackers_ends_all_and_cannot_be_taken_back(one_library: Library) -> None:
+    forwards(Track("book", pyhist.AfterInsert("new"), context="inline"))
+    operation = Untrack("book")
+    assert not operation.reversible
+    forwards(operation)
+    assert tracked(one_library) == []
+
+
+def test_a_tracker_that_cannot_be_is_refused_as_the_server_refuses_it(one_library: Library) -> None:
+    with pytest.raises(db.ProgrammingError, match=r"HINT: +Fields are named as in the table"):
+        forwards(Track("book", pyhist.Snapshot("book.none"), fields=["none"]))
+    with pytest.raises(TypeError, match="needs a tracker"):
+        Track("book")
+    with pytest.raises(TypeError, match="needs trackers"):
+        Untrack("book", "book.snapshot")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'filds'"):
+        Track("book", pyhist.Snapshot("book.none"), filds=["none"])
+
+
+def test_what_a_migration_does_can_be_shown(one_library: Library) -> None:
+    shown = call_command("sqlmigrate", "library", "0001", no_color=True)
+    assert """SELECT pghistory.track("table" => 'book'::regclass, "label" => 'book'::text""" in shown
+    shown = call_command("sqlmigrate", "library", "0001", backwards=True, no_color=True)
+    assert """SELECT pghistory.untrack("table" => 'book'::regclass, "label" => 'book'::text)""" in shown
+    operation = Untrack('"Odd"', pyhist.History(), pyhist.AfterInsert("new"))
+    assert operation.describe() == 'Untrack "Odd": history, new'
+    assert operation.migration_name_fragment == "untrack__odd_"
+
+
+def test_nothing_is_tracked_where_there_is_no_history(one_library: Library) -> None:
+    forwards(Track("nowhere", pyhist.Snapshot()), alias="lite")
+    with override_settings(DATABASE_ROUTERS=["test_django.NothingHere"]):
+        forwards(Track("nowhere", pyhist.Snapshot()))
+    connections["lite"].close()
+
+
+def test_django_finds_nothing_that_migrations_lack(one_library: Library) -> None:
+    call_command("makemigrations", check=True, dry_run=True, verbosity=0)

@@ -6,6 +6,7 @@ SECRET_KEY = "secret"
 ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "library.urls"
 USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",

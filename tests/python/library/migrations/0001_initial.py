@@ -33,7 +33,10 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             "Book",
             [
-                ("id", models.AutoField(primary_key=True)),
+                (
+                    "id",
+                    models.AutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
+                ),
                 ("title", models.TextField(unique=True)),
                 ("price", models.DecimalField(max_digits=10, decimal_places=2, null=True)),
             ],
