@@ -5,7 +5,8 @@
 operations of migrations.
 """
 
+from pyhist.django.events import event_model
 from pyhist.django.middleware import HistoryMiddleware
 from pyhist.django.operations import Track, Untrack
 
-__all__ = ["HistoryMiddleware", "Track", "Untrack"]
+__all__ = ["HistoryMiddleware", "Track", "Untrack", "event_model"]

@@ -32,6 +32,7 @@ django.setup()
 
 from django import db  # noqa: E402
 from django.contrib.auth import get_user_model  # noqa: E402
+from django.contrib.auth.models import Permission  # noqa: E402
 from django.core.asgi import get_asgi_application  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
@@ -39,7 +40,9 @@ from django.db import connection, connections, transaction  # noqa: E402
 from django.db.models import F, Func, Value  # noqa: E402
 from django.test import Client  # noqa: E402
 from django.test.utils import CaptureQueriesContext, override_settings  # noqa: E402
-from library.models import Book  # noqa: E402
+from library.models import Book, BookEvent, BookTitle  # noqa: E402
+
+from pyhist.django.models import Context, RecordedEvent  # noqa: E402
 
 numbers = itertools.count(1)
 POOLED = {"pool": {"min_size": 1, "max_size": 4}} if django.VERSION >= (5, 1) else {}
@@ -666,3 +669,90 @@ def test_nothing_is_tracked_where_there_is_no_history(one_library: Library) -> N
 
 def test_django_finds_nothing_that_migrations_lack(one_library: Library) -> None:
     call_command("makemigrations", check=True, dry_run=True, verbosity=0)
+
+
+# Events
+
+
+def test_events_are_asked_as_other_models_are(library: Library) -> None:
+    with pyhist.context(user="ada", url="/a"):
+        create("a")
+        Book.objects.filter(title="a").update(price=1)
+    create("b")
+    book = Book.objects.get(title="a")
+    last = book.events.first()
+    assert (last.title, last.price, last.pgh_operation, last.pgh_obj) == ("a", 1, "U", book)
+    assert last.pgh_context == {"user": "ada", "url": "/a"}
+    assert book.events.count() == 2
+    key, _ = book.pk, book.delete()
+    deleted = BookEvent.objects.filter(pgh_obj=key)
+    assert [event.pgh_operation for event in deleted] == ["D", "U", "I"]
+    assert BookEvent.objects.filter(pgh_context__user="ada").count() == 2
+    with pytest.raises(TypeError, match="BookEvent is written by the database only"):
+        last.save()
+    with pytest.raises(TypeError, match="BookEvent is written by the database only"):
+        last.delete()
+
+
+def test_events_lead_to_their_contexts(library: Library) -> None:
+    forwards(Track("book", pyhist.Snapshot("book.title"), fields=["title"], event_table="titles"))
+    with pyhist.context(user="ada") as active:
+        create("a")
+    create("b")
+    with pyhist.context(user="bob"):
+        create("c")
+    assert [event.title for event in BookTitle.objects.filter(pgh_context__metadata__user="ada")] == ["a"]
+    said = {
+        event.title: event.pgh_context and event.pgh_context.metadata
+        for event in BookTitle.objects.select_related("pgh_context")
+    }
+    assert said == {"a": {"user": "ada"}, "b": None, "c": {"user": "bob"}}
+    assert Book.objects.get(title="a").titles.get().pgh_context_id == active.id
+    assert str(Context.objects.get(metadata__user="ada")) == str(active.id)
+
+
+def test_all_that_happened_is_one_model(library: Library) -> None:
+    forwards(Track("book", pyhist.Snapshot("book.title"), fields=["title"], event_table="titles"))
+    with pyhist.context(user="ada") as active:
+        create("a")
+        Book.objects.filter(title="a").update(title="A")
+    create("b")
+    book = Book.objects.get(title="A")
+    assert {event.pgh_event_table for event in RecordedEvent.objects.all()} == {"book_event", "titles"}
+    events = RecordedEvent.objects.of(book).filter(pgh_label="book")
+    assert [event.pgh_diff for event in events] == [{"title": ["a", "A"]}, None]
+    assert (events.count(), events.exists(), len(events[:1])) == (2, True, 1)
+    (first,) = events.filter(pgh_diff__isnull=True)
+    assert (first.pgh_obj_table, first.pgh_obj_id, first.pgh_data["title"]) == ("book", str(book.pk), "a")
+    assert str(first) == f"public.book_event:{first.pgh_id}"
+    assert RecordedEvent.objects.of(Book, context_id=active.id).count() == 4
+    assert RecordedEvent.objects.of(Book, label="book", max_rows=1).get().pgh_data["title"] == "b"
+    assert RecordedEvent.objects.filter(pgh_context__user="ada", pgh_event_table="titles").count() == 2
+    assert (
+        BookEvent.objects.filter(
+            pgh_id__in=RecordedEvent.objects.of(book).filter(pgh_label="book").values("pgh_id")
+        ).count()
+        == 2
+    )
+    assert RecordedEvent.objects.referring_to(book).count() == 4
+
+
+def test_the_admin_shows_the_history_of_an_object(library: Library) -> None:
+    with pyhist.context(user="<ada>", url="/a"):
+        create("a")
+        Book.objects.filter(title="a").update(title="<A>", price=1)
+    create("b")
+    book = Book.objects.get(title="<A>")
+    url = f"/admin/library/book/{book.pk}/history/"
+    staff = get_user_model().objects.create_user("staff", password="secret", is_staff=True)
+    assert logged_in("staff").get(url).status_code == 403
+    staff.user_permissions.add(Permission.objects.get(codename="view_book"))
+    page = logged_in("staff").get(url)
+    assert page.status_code == 200
+    text = page.content.decode()
+    assert "title: a &rarr; &lt;A&gt;" in text
+    assert "user: &lt;ada&gt;" in text
+    assert "2 events" in text
+    assert logged_in("staff").post(url).status_code == 200
+    assert RecordedEvent.objects.of(book).count() == 2
+    assert logged_in("staff").get("/admin/library/book/77/history/").status_code == 302

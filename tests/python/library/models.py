@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import models
 
+from pyhist.django import event_model
+
 
 class Book(models.Model):
     title = models.TextField(unique=True)
@@ -12,3 +14,10 @@ class Book(models.Model):
     class Meta:
         app_label = "library"
         db_table = "book"
+
+    def __str__(self) -> str:
+        return self.title
+
+
+BookEvent = event_model(Book, context="inline")
+BookTitle = event_model(Book, name="BookTitle", event_table="titles", fields=["title"], related_name="titles")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from django.contrib import admin
 from django.contrib.auth import get_user_model, login, logout
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -114,7 +115,8 @@ async def log_in_async(request: HttpRequest, title: str) -> HttpResponse:
     return ok()
 
 
-urlpatterns = [
+urlpatterns = [path("admin/", admin.site.urls)]
+urlpatterns += [
     path(f"{view.__name__}/<str:title>", view)
     for view in (
         add,
