@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -28,14 +29,14 @@ class RequestMetadata(Mapping[str, Any]):
     def __init__(self, request: HttpRequest, told: Mapping[str, Any]) -> None:
         self._request = request
         self._told: dict[str, Any] = as_json(told)
+        self._lock = threading.RLock()
         self._is_asking = False
 
     @property
     def can_ask(self) -> bool:
         """Whether the request could have a user, whom nobody has looked up yet."""
         return (
-            not self._is_asking
-            and "user" not in self._told
+            "user" not in self._told
             and _is_unknown(vars(self._request).get("user"))
             and "_acached_user" not in vars(self._request)
         )
@@ -45,13 +46,16 @@ class RequestMetadata(Mapping[str, Any]):
 
         A write never fails because of that: what goes wrong is logged.
         """
-        self._is_asking = True
-        try:
-            _ = vars(self._request)["user"].pk
-        except Exception:
-            _logger.warning("the user of a request could not be looked up", exc_info=True)
-        finally:
-            self._is_asking = False
+        with self._lock:  # other threads of the request wait for what this one finds
+            if self._is_asking or not self.can_ask:
+                return  # the look itself has come here again
+            self._is_asking = True
+            try:
+                _ = vars(self._request)["user"].pk
+            except Exception:
+                _logger.warning("the user of a request could not be looked up", exc_info=True)
+            finally:
+                self._is_asking = False
 
     def _current(self) -> dict[str, Any]:
         user = vars(self._request).get("user")
