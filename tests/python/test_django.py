@@ -25,7 +25,7 @@ from serving import serving
 
 import pyhist
 from pyhist.context import active_context
-from pyhist.django import Track, Untrack
+from pyhist.django import Track, Untrack, event_model
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "library.settings"
 django.setup()
@@ -36,13 +36,65 @@ from django.contrib.auth.models import Permission  # noqa: E402
 from django.core.asgi import get_asgi_application  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
-from django.db import connection, connections, transaction  # noqa: E402
+from django.db import (  # noqa: E402
+    connection,
+    connections,
+    models,
+    transaction,
+)
 from django.db.models import F, Func, Value  # noqa: E402
 from django.test import Client  # noqa: E402
 from django.test.utils import CaptureQueriesContext, override_settings  # noqa: E402
 from library.models import Book, BookEvent, BookTitle  # noqa: E402
 
 from pyhist.django.models import Context, RecordedEvent  # noqa: E402
+
+
+class Loan(models.Model):
+    """A table with all that makes a column more than a column; its application is not installed."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    book = models.ForeignKey(Book, models.CASCADE, db_column="the_book")
+    title = models.OneToOneField(Book, models.CASCADE, to_field="title", related_name="+")
+    since = models.DateTimeField(auto_now_add=True)
+    until = models.DateField(auto_now=True, unique_for_date="since")
+    code = models.SlugField(unique=True, default="code")
+    kind = models.CharField(max_length=1, choices=[("a", "A")], db_index=True)
+
+    class Meta:
+        app_label = "elsewhere"
+        db_table = "Loan"
+        constraints = (models.UniqueConstraint(fields=["kind", "since"], name="one"),)
+
+
+LoanEvent: Any = event_model(Loan)
+LoanCode: Any = event_model(
+    Loan,
+    name="LoanCode",
+    event_table="codes",
+    exclude=["id", "the_book", "title_id", "since", "until"],
+    context="none",
+    related_name="+",
+)
+
+if django.VERSION >= (5, 2):
+
+    class Line(models.Model):
+        """A table with a key of two columns, and one that is generated."""
+
+        pk = models.CompositePrimaryKey("order", "number")
+        order = models.IntegerField(db_column="the_order")
+        number = models.IntegerField()
+        double = models.GeneratedField(
+            expression=F("number") * 2, output_field=models.IntegerField(), db_persist=True
+        )
+
+        class Meta:
+            app_label = "elsewhere"
+            db_table = "line"
+
+    LineEvent: Any = event_model(Line)
+
 
 numbers = itertools.count(1)
 POOLED = {"pool": {"min_size": 1, "max_size": 4}} if django.VERSION >= (5, 1) else {}
@@ -97,6 +149,11 @@ class Library:
     def seen(self) -> list[tuple[str, dict[str, Any] | None]]:
         """The books of the events, and the metadata that they were written with."""
         return self.observer.execute("SELECT title, pgh_context FROM book_event ORDER BY pgh_id").fetchall()
+
+    @property
+    def books(self) -> dict[str, int]:
+        """The keys that books have, or had."""
+        return dict(self.observer.execute("SELECT title, id FROM book_event").fetchall())
 
     def ids(self) -> list[Any]:
         """The ids of the contexts of the events."""
@@ -709,6 +766,49 @@ def test_events_lead_to_their_contexts(library: Library) -> None:
     assert said == {"a": {"user": "ada"}, "b": None, "c": {"user": "bob"}}
     assert Book.objects.get(title="a").titles.get().pgh_context_id == active.id
     assert str(Context.objects.get(metadata__user="ada")) == str(active.id)
+
+
+def test_the_events_of_any_model_can_be_asked(library: Library) -> None:
+    with connection.schema_editor() as editor:
+        editor.create_model(Loan)
+    forwards(Track('"Loan"', pyhist.History("loan")))
+    forwards(
+        Track(
+            '"Loan"',
+            pyhist.Snapshot("loan.code"),
+            exclude=["id", "the_book", "title_id", "since", "until"],
+            event_table="codes",
+            context="none",
+        )
+    )
+    with pyhist.context(user="ada"):
+        book = Book.objects.create(title="a")
+        loan = Loan.objects.create(book=book, title=book, code="first", kind="a")
+    key, _ = loan.pk, loan.delete()
+    book.delete()
+    last, first = LoanEvent.objects.filter(pgh_obj=key)
+    assert (last.pgh_operation, last.pgh_context) == ("D", None)
+    assert (first.pgh_operation, first.pgh_context.metadata) == ("I", {"user": "ada"})
+    assert (first.id, first.book_id, first.title_id) == (key, library.books["a"], "a")
+    assert (first.since, first.until, first.code) == (loan.since, loan.until, "first")
+    assert first.get_kind_display() == "A"
+    assert [code.code for code in LoanCode.objects.all()] == ["first"]
+    loan.pk = key
+    assert {event.pgh_label for event in RecordedEvent.objects.of(loan)} == {"loan", "loan.code"}
+
+
+if django.VERSION >= (5, 2):
+
+    def test_the_events_of_a_key_of_several_columns_can_be_asked(library: Library) -> None:
+        with connection.schema_editor() as editor:
+            editor.create_model(Line)
+        forwards(Track("line", pyhist.History("line")))
+        line = Line.objects.create(order=1, number=2)
+        Line.objects.create(order=1, number=3)
+        (event,) = LineEvent.objects.filter(pgh_obj_the_order=1, pgh_obj_number=2)
+        assert (event.order, event.number, event.double) == (1, 2, 4)
+        (recorded,) = RecordedEvent.objects.of(line)
+        assert recorded.pgh_obj_id == '{"number": 2, "the_order": 1}'
 
 
 def test_all_that_happened_is_one_model(library: Library) -> None:
