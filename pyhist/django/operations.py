@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import fields
 from typing import Any
 
 from django.db import router
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation
+from django.db.migrations.serializer import BaseSerializer
 from django.db.migrations.state import ProjectState
+from django.db.migrations.writer import MigrationWriter
 
 from pyhist import calls
 from pyhist.calls import Call
-from pyhist.models import Tracker
+from pyhist.models import Condition, Tracker
 
 
 class _TrackerOperation(Operation):
@@ -21,12 +25,16 @@ class _TrackerOperation(Operation):
 
     def __init__(self, table: str, *trackers: Tracker, **options: Any) -> None:
         self.table = table
-        self.trackers = trackers
+        self.trackers = (*trackers, *options.pop("trackers", ()))
         self.options = options
+        if self.trackers or not self._may_lack_trackers:
+            calls.track(table, *self.trackers, **options)  # which refuses what makes no sense
+
+    _may_lack_trackers = False
 
     def deconstruct(self) -> tuple[str, Any, Any]:
-        """What Django compares operations by."""
-        return type(self).__name__, (self.table, *self.trackers), self.options
+        """What Django compares operations by, and writes when migrations are squashed."""
+        return type(self).__name__, (), {"table": self.table, "trackers": self.trackers, **self.options}
 
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
         """Django's models stay what they are."""
@@ -63,10 +71,6 @@ class Track(_TrackerOperation):
         options: what else `pyhist.track` takes, such as `fields`.
     """
 
-    def __init__(self, table: str, *trackers: Tracker, **options: Any) -> None:
-        calls.track(table, *trackers, **options)  # which refuses what makes no sense
-        super().__init__(table, *trackers, **options)
-
     def database_forwards(
         self,
         app_label: str,
@@ -98,11 +102,12 @@ class Untrack(_TrackerOperation):
     Taken back, it tracks again. Without trackers it ends all of the table's, and cannot be taken back.
     """
 
-    def __init__(self, table: str, *trackers: Tracker, **options: Any) -> None:
-        if trackers:
-            calls.track(table, *trackers, **options)  # which refuses what makes no sense
-        super().__init__(table, *trackers, **options)
-        self.reversible = bool(trackers)
+    _may_lack_trackers = True
+
+    @property
+    def reversible(self) -> bool:
+        """Whether it says what there was."""
+        return bool(self.trackers)
 
     def database_forwards(
         self,
@@ -145,3 +150,38 @@ def _execute(app_label: str, schema_editor: BaseDatabaseSchemaEditor, call: Call
     connection = schema_editor.connection
     if connection.vendor == "postgresql" and router.allow_migrate(connection.alias, app_label):
         schema_editor.execute(call.sql, call.arguments)
+
+
+class _ValueSerializer(BaseSerializer):
+    """Trackers and conditions, as they are written."""
+
+    def serialize(self) -> tuple[str, set[str]]:
+        value = self.value
+        written: list[str] = []
+        imports = {"import pyhist"}
+        name = type(value).__name__
+        if isinstance(value, Condition):
+            name = value.change
+            written = [repr(field) for field in value.fields]
+        else:
+            for field in fields(value):
+                text, more = MigrationWriter.serialize(getattr(value, field.name))
+                if text != repr(field.default):
+                    written.append(f"{field.name}={text}")
+                    imports |= set(more)
+        return f"pyhist.{name}({', '.join(written)})", imports
+
+
+MigrationWriter.register_serializer((Tracker, Condition), _ValueSerializer)
+
+
+def _signature() -> inspect.Signature:
+    """The arguments by name: Django writes those only that it finds here."""
+    of_track = inspect.signature(calls.track).parameters.values()
+    names = ["self", "table", "trackers", *(p.name for p in of_track if p.kind is p.KEYWORD_ONLY)]
+    return inspect.Signature(
+        [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+    )
+
+
+_TrackerOperation.__init__.__signature__ = _signature()  # type: ignore[attr-defined]

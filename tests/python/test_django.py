@@ -42,6 +42,7 @@ from django.db import (  # noqa: E402
     models,
     transaction,
 )
+from django.db.migrations.writer import OperationWriter  # noqa: E402
 from django.db.models import F, Func, Value  # noqa: E402
 from django.test import Client  # noqa: E402
 from django.test.utils import CaptureQueriesContext, override_settings  # noqa: E402
@@ -715,6 +716,30 @@ def test_what_a_migration_does_can_be_shown(one_library: Library) -> None:
     operation = Untrack('"Odd"', pyhist.History(), pyhist.AfterInsert("new"))
     assert operation.describe() == 'Untrack "Odd": history, new'
     assert operation.migration_name_fragment == "untrack__odd_"
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        Track(
+            "book",
+            pyhist.Snapshot("it's"),
+            pyhist.AfterUpdate(condition=pyhist.any_change("title", 'odd"'), level="row"),
+            fields=["title"],
+            context="inline",
+            retention=datetime.timedelta(days=7),
+        ),
+        Untrack("book", pyhist.History("book", condition="true")),
+        Untrack("book"),
+    ],
+)
+def test_operations_can_be_written_into_squashed_migrations(operation: Any) -> None:
+    text, imports = OperationWriter(operation).serialize()
+    names: dict[str, Any] = {}
+    exec("\n".join(imports), names)
+    (read,) = eval(f"[{text}]", names)
+    assert type(read) is type(operation)
+    assert read.deconstruct() == operation.deconstruct()
 
 
 def test_nothing_is_tracked_where_there_is_no_history(one_library: Library) -> None:
