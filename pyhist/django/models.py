@@ -39,7 +39,9 @@ class _Function(BaseTable):
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[str]]:
         arguments = ", ".join(f'"{name}" => %s::{_TYPES.get(name, "text")}' for name in self.arguments)
-        alias = compiler.quote_name_unless_alias(self.table_alias)
+        # The name that it has from Django 6.1 on, or the older one.
+        quote = getattr(compiler, "quote_name", None) or compiler.quote_name_unless_alias
+        alias = quote(self.table_alias)
         return (
             f"""(SELECT pgh_slug, pgh_event_table::text, pgh_id, pgh_created_at, pgh_label,
                         pgh_operation::text, pgh_data, pgh_diff, pgh_context_id, pgh_context,
