@@ -443,6 +443,15 @@ def instrument(target: Instrumented) -> Instrumented:
     return target
 
 
+def instrument_cursor(cursor: psycopg.Cursor[Any]) -> None:
+    """Makes a cursor carry the context as its connection does, though that did not make it by `cursor()`."""
+    if not isinstance(cursor.connection, _CarryingConnection):
+        return
+    addition = _CarryingServerCursor if isinstance(cursor, psycopg.ServerCursor) else _CarryingCursor
+    carrying: Any = cursor
+    carrying.__class__ = _with(addition, carrying.__class__)
+
+
 def _instrument_pool(pool: Any) -> None:
     """Has a pool instrument each connection that it hands out, whenever it was opened."""
     getconn = pool.getconn

@@ -25,7 +25,10 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Layer:
-    """What one `context` added, and whether it ends with its `with` block or with the whole context."""
+    """What one `context` added, and whether it ends with its `with` block or with the whole context.
+
+    The metadata is a dict, or a mapping of another kind, which is then asked for each statement anew.
+    """
 
     source: context | None
     metadata: Mapping[str, Any]
@@ -49,9 +52,15 @@ class ActiveContext:
         """Everything that was added, as it will be written: values that JSON does not know are text."""
         return {key: value for layer in self.layers for key, value in layer.metadata.items()}
 
-    @functools.cached_property
+    @property
     def settings(self) -> tuple[str, str]:
         """The values of `pghistory.context_id` and `pghistory.context_metadata`."""
+        if all(isinstance(layer.metadata, dict) for layer in self.layers):
+            return self._lasting_settings
+        return str(self.id), json.dumps(self.metadata)
+
+    @functools.cached_property
+    def _lasting_settings(self) -> tuple[str, str]:
         return str(self.id), json.dumps(self.metadata)
 
 
@@ -78,7 +87,7 @@ class context:  # noqa: N801 - reads as the verb it is: `with pyhist.context(use
     __slots__ = ("metadata",)
 
     def __init__(self, /, **metadata: Any) -> None:
-        self.metadata: dict[str, Any] = as_json(metadata)
+        self.metadata: Mapping[str, Any] = as_json(metadata)
         active = _active.get()
         if active is not None:
             layers = active.layers
@@ -146,7 +155,7 @@ def _decorated(function: Callable[..., Any], metadata: Mapping[str, Any]) -> Cal
         @functools.wraps(function)
         async def asynchronous_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
             steps: AsyncGenerator[Any, Any] = function(*args, **kwargs)
-            step = _Steps(metadata)
+            step = Steps(_entered(metadata))
             try:
                 with step():
                     item = await anext(steps)
@@ -174,7 +183,7 @@ def _decorated(function: Callable[..., Any], metadata: Mapping[str, Any]) -> Cal
         @functools.wraps(function)
         def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
             steps: Generator[Any, Any, Any] = function(*args, **kwargs)
-            step = _Steps(metadata)
+            step = Steps(_entered(metadata))
             try:
                 with step():
                     item = next(steps)
@@ -214,14 +223,24 @@ def _decorated(function: Callable[..., Any], metadata: Mapping[str, Any]) -> Cal
     return plain_function
 
 
-class _Steps:
-    """Runs a generator in one context while whoever iterates over it keeps his own."""
-
-    def __init__(self, metadata: Mapping[str, Any]) -> None:
-        outside = _active.get()
-        context(**metadata).__enter__()
-        self._inside = _active.get()
+def _entered(metadata: Mapping[str, Any]) -> ActiveContext:
+    """The context that a block would have here."""
+    outside = _active.get()
+    try:
+        return context(**metadata).__enter__()
+    finally:
         _active.set(outside)
+
+
+class Steps:
+    """Runs something in a context step by step (`with step():`); whoever asks for the steps keeps his own.
+
+    Args:
+        inside: the context of the first step; later ones go on with what the one before has left.
+    """
+
+    def __init__(self, inside: ActiveContext | None) -> None:
+        self._inside = inside
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
