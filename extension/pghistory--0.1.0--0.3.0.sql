@@ -8838,7 +8838,7 @@ GRANT EXECUTE ON FUNCTION  -- catalog.sql
     pghistory._is_filled, pghistory._is_of_this_transaction, pghistory._base_type, pghistory._event_type,
     pghistory._holds, pghistory._primary_key, pghistory._key_followers, pghistory._foreign_keys_to,
     pghistory._has_row_triggers, pghistory._may_not_fit, pghistory._is_indexable, pghistory._has_index,
-    pghistory._row_level_reason, pghistory._is_unused, pghistory._partition_tree, pghistory._partition_root,
+    pghistory._row_level_reason, pghistory._partition_tree, pghistory._partition_root,
     pghistory._equality_operator, pghistory._origin
     TO PUBLIC;
 

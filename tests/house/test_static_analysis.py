@@ -148,7 +148,9 @@ def test_plpgsql_check_finds_no_error_in_our_functions_and_in_generated_ones(
     """And nothing that could be injected into those that run with others' rights."""
     for name, message in checked.execute(CHECK).fetchall():
         # What a record consists of that is a parameter, or comes of one or of a dynamic query, is known when it is run.
-        record = re.fullmatch(r'record "(\w+)" (?:is not assigned yet|is not assigned to tuple structure)', message)
+        record = re.fullmatch(
+            r'record "(\w+)" (?:is not assigned yet|is not assigned to tuple structure)', message
+        )
         assert record, (name, message)
         arguments, source = checked.execute(
             "SELECT pg_get_function_arguments(oid), prosrc FROM pg_proc WHERE oid = %s::regprocedure", (name,)
