@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
+from installing import execute, fetch, found
 
 import pyhist
 from pyhist import bundle
@@ -39,22 +39,6 @@ def tle_server(request: pytest.FixtureRequest, bare_server: Server) -> Server:
         bare_server.dsn(), f"CREATE EXTENSION pg_tle VERSION '{request.param}'", "GRANT pgtle_admin TO owner"
     )
     return bare_server
-
-
-def execute(dsn: str, *statements: str) -> None:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)
-
-
-def fetch(dsn: str, query: str) -> Any:
-    with psycopg.connect(dsn) as connection:
-        return connection.execute(query).fetchone()
-
-
-def found(dsn: str) -> pyhist.Installation:
-    with psycopg.connect(dsn) as connection:
-        return pyhist.status(connection).installation
 
 
 def install_once(monkeypatch: pytest.MonkeyPatch, dsn: str, version: str) -> None:

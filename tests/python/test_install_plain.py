@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from installing import execute, fetch, found
 from psycopg.conninfo import make_conninfo
 
 import pyhist
@@ -39,22 +40,6 @@ def installed_once(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> Call
         return empty_database
 
     return installed_once
-
-
-def execute(dsn: str, *statements: str) -> None:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)
-
-
-def fetch(dsn: str, query: str) -> Any:
-    with psycopg.connect(dsn) as connection:
-        return connection.execute(query).fetchone()
-
-
-def found(dsn: str) -> pyhist.Installation:
-    with psycopg.connect(dsn) as connection:
-        return pyhist.status(connection).installation
 
 
 def assert_records(dsn: str) -> None:

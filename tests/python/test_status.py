@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from installing import found
 
 import pyhist
 from pyhist import bundle
@@ -24,11 +25,6 @@ def server_18(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.delenv("PYHIST_BINDIR", raising=False)
     with Server(bindir=find_bindir(prefer="wheel")) as server:
         yield server
-
-
-def found(dsn: str) -> pyhist.Installation:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        return pyhist.status(connection).installation
 
 
 def test_without_pghistory_it_says_so_and_leaves_the_transaction_as_it_is(empty_database: str) -> None:
