@@ -1,3 +1,5 @@
 -- What released versions had and this one has no more, for the upgrade scripts:
 -- DROP FUNCTION IF EXISTS pghistory._name(argument types);
 DROP FUNCTION IF EXISTS pghistory._retype_column(regclass, name, oid, integer, oid);
+DROP FUNCTION IF EXISTS pghistory._fill_key(regclass, regclass, name[]);
+DROP FUNCTION IF EXISTS pghistory._follow_columns(regclass, regclass, boolean);
