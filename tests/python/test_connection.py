@@ -703,5 +703,5 @@ def test_a_connection_without_instrument_carries_nothing(open_connection: Any, p
 
 @pytest.mark.parametrize("thing", [None, "dbname=app", psycopg, psycopg.Connection])
 def test_instrument_refuses_what_it_does_not_know(thing: Any) -> None:
-    with pytest.raises(TypeError, match="takes a psycopg connection or a psycopg_pool pool, not"):
+    with pytest.raises(TypeError, match="a psycopg_pool pool or an SQLAlchemy engine, not"):
         pyhist.instrument(thing)
