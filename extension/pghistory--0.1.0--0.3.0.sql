@@ -2730,7 +2730,11 @@ BEGIN
             EXECUTE format('CREATE INDEX ON %s USING hash (%I)', relation, columns[1]);
         END IF;
     END IF;
-    IF obj_key <> '{}' THEN
+    -- a table that was taken over may do without the other key
+    IF EXISTS (SELECT FROM pg_attribute
+                WHERE attrelid = event_table AND attname = (pghistory._other_key_columns(obj_key))[1]
+                  AND NOT attisdropped)
+    THEN
         EXECUTE format('CREATE INDEX ON %s (pgh_id) WHERE %I IS NOT NULL', relation,
                        (pghistory._other_key_columns(obj_key))[1]);
     END IF;
@@ -3789,9 +3793,12 @@ CREATE OR REPLACE FUNCTION pghistory._ensure_column(
 AS $function$
 BEGIN
     IF pghistory._holds(event_table, field, type_id, type_modifier, collation_id)
-       AND (SELECT attgenerated = '' AND attidentity = '' AND NOT attnotnull
+       AND (SELECT attgenerated = '' AND attidentity = ''
               FROM pg_attribute WHERE attrelid = event_table AND attname = field)
     THEN
+        IF (SELECT attnotnull FROM pg_attribute WHERE attrelid = event_table AND attname = field) THEN
+            EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', pghistory._table_name(event_table), field);
+        END IF;
         RETURN;
     ELSIF EXISTS (SELECT FROM pg_attribute
                    WHERE attrelid = event_table AND attname = field AND NOT attisdropped)

@@ -215,7 +215,11 @@ BEGIN
             EXECUTE format('CREATE INDEX ON %s USING hash (%I)', relation, columns[1]);
         END IF;
     END IF;
-    IF obj_key <> '{}' THEN
+    -- a table that was taken over may do without the other key
+    IF EXISTS (SELECT FROM pg_attribute
+                WHERE attrelid = event_table AND attname = (pghistory._other_key_columns(obj_key))[1]
+                  AND NOT attisdropped)
+    THEN
         EXECUTE format('CREATE INDEX ON %s (pgh_id) WHERE %I IS NOT NULL', relation,
                        (pghistory._other_key_columns(obj_key))[1]);
     END IF;

@@ -70,9 +70,12 @@ CREATE OR REPLACE FUNCTION pghistory._ensure_column(
 AS $function$
 BEGIN
     IF pghistory._holds(event_table, field, type_id, type_modifier, collation_id)
-       AND (SELECT attgenerated = '' AND attidentity = '' AND NOT attnotnull
+       AND (SELECT attgenerated = '' AND attidentity = ''
               FROM pg_attribute WHERE attrelid = event_table AND attname = field)
     THEN
+        IF (SELECT attnotnull FROM pg_attribute WHERE attrelid = event_table AND attname = field) THEN
+            EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', pghistory._table_name(event_table), field);
+        END IF;
         RETURN;
     ELSIF EXISTS (SELECT FROM pg_attribute
                    WHERE attrelid = event_table AND attname = field AND NOT attisdropped)

@@ -88,9 +88,9 @@ def masked(text: str) -> str:
     """
     text = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<uuid>", text)
     text = re.sub(r"\b\d{4}-\d\d-\d\d\b", "<date>", text)
-    text = re.sub(r"<date> \d\d:\d\d:\d\d\b", "<date> <time>", text)
+    text = re.sub(r"<date> \d\d:\d\d:\d\d(\.\d+)?\b", "<date> <time>", text)
     text = re.sub(r"\btransaction \d+\b", "transaction <xid>", text)
-    text = re.sub(r"^pghistory \d+\.\d+\.\d+ (is )?installed\b.*$", "<installed>", text, flags=re.MULTILINE)
+    text = re.sub(r"^pghistory \S+ (is )?installed\b.*$", "<installed>", text, flags=re.MULTILINE)
     return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
 
 
