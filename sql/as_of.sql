@@ -216,7 +216,11 @@ BEGIN
             since_empty := source.since_empty;
             RETURN;
         END IF;
-        earliest := LEAST(earliest, source.since);
+        -- with commit timestamps, from when the tracking was committed
+        EXECUTE format('SELECT LEAST($4, GREATEST($3, %s)) '
+                       'FROM (SELECT $1 + 1 AS pgh_id, $2 AS pgh_xid, $3 AS pgh_created_at) AS e',
+                       pghistory._time_text(source.event_table, 'e'))
+           INTO earliest USING source.since_event, source.since_xid, source.since, earliest;
     END LOOP;
     RAISE EXCEPTION 'the history of table % does not reach back to %', pghistory._table_name("table"), at
         USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -970,6 +974,9 @@ BEGIN
 EXCEPTION WHEN object_not_in_prerequisite_state THEN
     -- without the text of the query, in which nobody would find it
     GET STACKED DIAGNOSTICS said = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+    IF detail = '' THEN
+        RAISE EXCEPTION USING MESSAGE = said, HINT = hint, ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
     RAISE EXCEPTION USING MESSAGE = said, DETAIL = detail, HINT = hint, ERRCODE = 'object_not_in_prerequisite_state';
 END
 $function$;

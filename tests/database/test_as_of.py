@@ -388,12 +388,14 @@ def test_from_when_on_it_can_be_told_is_said(connection: Connection, kept: str) 
     connection.execute("INSERT INTO thing VALUES (1)")
     before = moment(connection)
     keep(connection, "thing", KEPT_BY[kept])
-    since = value(connection, "SELECT max(since) FROM pghistory.tracker WHERE kind <> 'before_truncate'")
     tracked = moment(connection)
 
     said = refuses(connection, "the history of table public.thing does not reach back to ", "thing", before)
     shown = said.split("It can be told from ")[1].removesuffix(" on.")
-    assert value(connection, "SELECT %s::timestamptz", shown) == since
+    since = value(connection, "SELECT %s::timestamptz", shown)
+    assert before < since <= tracked
+    assert as_of(connection, "thing", since) == ["(1)"]
+    refuses(connection, "does not reach back", "thing", since - timedelta(microseconds=1))
     refuses(connection, "does not reach back", "thing", LONG_AGO)
     assert as_of(connection, "thing", tracked) == ["(1)"]
 
