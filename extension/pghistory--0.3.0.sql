@@ -5604,12 +5604,7 @@ COMMENT ON FUNCTION pghistory.references(
     regclass, text, text, uuid, timestamp with time zone, timestamp with time zone, bigint) IS
     'Events of an object, as events() returns them, and of every tracked row whose foreign key points, or pointed, '
     'at it.';
--- The table as it was.
---
--- A row is looked for under its key. Its events, in the order of pgh_id, are those that came under the key and those
--- that left it: by being deleted, or by an update that gave the row another key. Times are not in that order, since a
--- transaction that began earlier may write later; what counts is the last event, in that order, of the transactions
--- that had happened.
+-- History: which events can tell what a table was like, from when on, and the texts of the queries over them.
 
 -- The table that a row type belongs to.
 CREATE FUNCTION pghistory._table_of_type(type_id regtype)
@@ -6059,23 +6054,6 @@ BEGIN
 END
 $function$;
 
--- Does it pay to look up each object's last event by the index, rather than to read all events once?
-CREATE FUNCTION pghistory._has_many_events("table" regclass, event_table regclass, obj_key name[])
- RETURNS boolean
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-    SELECT pghistory._has_index(event_table, pghistory._object_columns(obj_key) || 'pgh_id'::name)
-       AND (SELECT bool_and(pghistory._equality_operator(a.atttypid) = 'OPERATOR(pg_catalog.=)')
-              FROM pg_attribute AS a
-             WHERE a.attrelid = event_table AND a.attname = ANY (pghistory._object_columns(obj_key)))
-       AND (SELECT e.reltuples > 8 * GREATEST(
-                       (SELECT sum(GREATEST(c.reltuples, 0)) FROM pghistory._partition_tree("table") AS p
-                                                                  JOIN pg_class AS c ON c.oid = p.relation), 1)
-              FROM pg_class AS e WHERE e.oid = event_table)
-$function$;
-
 -- The condition that an event is one of the source's, after it began to know all.
 CREATE FUNCTION pghistory._recorded_text(source record, alias text)
  RETURNS text
@@ -6183,6 +6161,29 @@ BEGIN
                                                pghistory._qualified('e', held)))),
         'present columns', pghistory._past_columns("table", event_table, at, false, NULL));
 END
+$function$;
+-- The table as it was.
+--
+-- A row is looked for under its key. Its events, in the order of pgh_id, are those that came under the key and those
+-- that left it: by being deleted, or by an update that gave the row another key. Times are not in that order, since a
+-- transaction that began earlier may write later; what counts is the last event, in that order, of the transactions
+-- that had happened.
+
+-- Does it pay to look up each object's last event by the index, rather than to read all events once?
+CREATE FUNCTION pghistory._has_many_events("table" regclass, event_table regclass, obj_key name[])
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT pghistory._has_index(event_table, pghistory._object_columns(obj_key) || 'pgh_id'::name)
+       AND (SELECT bool_and(pghistory._equality_operator(a.atttypid) = 'OPERATOR(pg_catalog.=)')
+              FROM pg_attribute AS a
+             WHERE a.attrelid = event_table AND a.attname = ANY (pghistory._object_columns(obj_key)))
+       AND (SELECT e.reltuples > 8 * GREATEST(
+                       (SELECT sum(GREATEST(c.reltuples, 0)) FROM pghistory._partition_tree("table") AS p
+                                                                  JOIN pg_class AS c ON c.oid = p.relation), 1)
+              FROM pg_class AS e WHERE e.oid = event_table)
 $function$;
 
 -- The key of one object, as a query.
@@ -7075,7 +7076,7 @@ $function$;
 COMMENT ON FUNCTION pghistory.revert(anyelement) IS
     'Puts an object back to what an event says, inserting it again if it is gone, and returns the row: SELECT '
     'pghistory.revert(e) FROM users_event AS e WHERE pgh_id = 7. Columns that the table got later stay as they are.';
--- Taking back what a context or a transaction did.
+-- What taking back a context or a transaction would do.
 
 -- The tables whose history is kept, and the source that what happened to them is taken back from: before-images need
 -- no look at the event before.
@@ -7389,6 +7390,39 @@ AS $function$
                AS p("table", event_table, image, event_id, previous_id, next_id, action, obj, changes, conflict,
                     is_possible, column_count, step)
 $function$;
+
+CREATE FUNCTION pghistory.undo_plan(context_id uuid)
+ RETURNS TABLE(step bigint, "table" regclass, obj text, action text, event text, changes jsonb, conflict text)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+BEGIN
+    PERFORM pghistory._check_not_null('context_id', context_id IS NULL);
+    RETURN QUERY SELECT * FROM pghistory._shown_plan(context_id, NULL);
+END
+$function$;
+COMMENT ON FUNCTION pghistory.undo_plan(uuid) IS
+    'What undo() of a context would do, and changes nothing: for each change, the last first, the row, whether it '
+    'would be inserted, updated or deleted, the event that is taken back, {"field": [now, then]}, and what stands '
+    'in the way, or null. Between tables, undo() takes the order that foreign keys allow.';
+
+CREATE FUNCTION pghistory.undo_transaction_plan(xid xid8)
+ RETURNS TABLE(step bigint, "table" regclass, obj text, action text, event text, changes jsonb, conflict text)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+AS $function$
+BEGIN
+    PERFORM pghistory._check_not_null('xid', xid IS NULL);
+    RETURN QUERY SELECT * FROM pghistory._shown_plan(NULL, xid);
+END
+$function$;
+COMMENT ON FUNCTION pghistory.undo_transaction_plan(xid8) IS
+    'What undo_transaction() would do, as undo_plan() shows it, and changes nothing.';
+-- Taking back what a context or a transaction did.
 
 -- Is the row there that an event says is gone?
 CREATE FUNCTION pghistory._is_there(event_id bigint, texts jsonb)
@@ -8044,38 +8078,6 @@ $function$;
 COMMENT ON FUNCTION pghistory.undo_transaction(xid8, boolean) IS
     'Takes back everything that a transaction (the pgh_xid of its events) did to the tables whose history is kept, '
     'as undo() does for a context.';
-
-CREATE FUNCTION pghistory.undo_plan(context_id uuid)
- RETURNS TABLE(step bigint, "table" regclass, obj text, action text, event text, changes jsonb, conflict text)
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET quote_all_identifiers TO 'off'
-AS $function$
-BEGIN
-    PERFORM pghistory._check_not_null('context_id', context_id IS NULL);
-    RETURN QUERY SELECT * FROM pghistory._shown_plan(context_id, NULL);
-END
-$function$;
-COMMENT ON FUNCTION pghistory.undo_plan(uuid) IS
-    'What undo() of a context would do, and changes nothing: for each change, the last first, the row, whether it '
-    'would be inserted, updated or deleted, the event that is taken back, {"field": [now, then]}, and what stands '
-    'in the way, or null. Between tables, undo() takes the order that foreign keys allow.';
-
-CREATE FUNCTION pghistory.undo_transaction_plan(xid xid8)
- RETURNS TABLE(step bigint, "table" regclass, obj text, action text, event text, changes jsonb, conflict text)
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET quote_all_identifiers TO 'off'
-AS $function$
-BEGIN
-    PERFORM pghistory._check_not_null('xid', xid IS NULL);
-    RETURN QUERY SELECT * FROM pghistory._shown_plan(NULL, xid);
-END
-$function$;
-COMMENT ON FUNCTION pghistory.undo_transaction_plan(xid8) IS
-    'What undo_transaction() would do, as undo_plan() shows it, and changes nothing.';
 
 -- upkeep
 -- Upkeep: finding what is wrong, and repairing it.
@@ -8946,16 +8948,19 @@ GRANT EXECUTE ON FUNCTION  -- events.sql
     pghistory._events_condition, pghistory._run_events, pghistory._values_of_object, pghistory._referring_condition
     TO PUBLIC;
 
-GRANT EXECUTE ON FUNCTION  -- as_of.sql
+GRANT EXECUTE ON FUNCTION  -- history.sql
     pghistory._table_of_type, pghistory._time_text, pghistory._happened_text, pghistory._had_happened,
     pghistory._history_sources, pghistory._check_history_is_kept, pghistory._history_source,
     pghistory._refuse_to_guess, pghistory._refuse_vanished, pghistory._refuse_to_choose,
     pghistory._refuse_to_guess_value, pghistory._past_columns, pghistory._row_columns, pghistory._check_unique_key,
-    pghistory._has_many_events, pghistory._recorded_text, pghistory._snapshot_text, pghistory._history_texts,
-    pghistory._keys_text, pghistory._walk_template, pghistory._known_keys_template, pghistory._rows_after_template,
-    pghistory._told_rows_template, pghistory._replaced_rows_template, pghistory._after_images_template,
-    pghistory._is_balanced, pghistory._complete_images_template, pghistory._before_images_template,
-    pghistory._as_of_query
+    pghistory._recorded_text, pghistory._snapshot_text, pghistory._history_texts
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- as_of.sql
+    pghistory._has_many_events, pghistory._keys_text, pghistory._walk_template, pghistory._known_keys_template,
+    pghistory._rows_after_template, pghistory._told_rows_template, pghistory._replaced_rows_template,
+    pghistory._after_images_template, pghistory._is_balanced, pghistory._complete_images_template,
+    pghistory._before_images_template, pghistory._as_of_query
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- versions.sql
@@ -8971,14 +8976,17 @@ GRANT EXECUTE ON FUNCTION  -- revert.sql
     pghistory._revert
     TO PUBLIC;
 
-GRANT EXECUTE ON FUNCTION  -- undo.sql
+GRANT EXECUTE ON FUNCTION  -- undo_plan.sql
     pghistory._undoable_tables, pghistory._undo_condition, pghistory._undo_changes_text, pghistory._is_concerned,
     pghistory._key_after_text, pghistory._undo_texts, pghistory._undo_steps, pghistory._depth,
-    pghistory._undo_plan, pghistory._shown_plan, pghistory._is_there, pghistory._dragging_keys,
-    pghistory._is_referred_to, pghistory._write_back, pghistory._undo_outcome, pghistory._outcome_statement,
-    pghistory._are_references_back, pghistory._undo_at_once, pghistory._undo_statement, pghistory._lock_for_undo,
-    pghistory._refuse_undo, pghistory._take_step, pghistory._undo_one_by_one, pghistory._undo,
-    pghistory._undo_in_context
+    pghistory._undo_plan, pghistory._shown_plan
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- undo.sql
+    pghistory._is_there, pghistory._dragging_keys, pghistory._is_referred_to, pghistory._write_back,
+    pghistory._undo_outcome, pghistory._outcome_statement, pghistory._are_references_back, pghistory._undo_at_once,
+    pghistory._undo_statement, pghistory._lock_for_undo, pghistory._refuse_undo, pghistory._take_step,
+    pghistory._undo_one_by_one, pghistory._undo, pghistory._undo_in_context
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- upkeep.sql

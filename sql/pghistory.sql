@@ -28,10 +28,12 @@
 
 -- looking and going back
 \ir events.sql
+\ir history.sql
 \ir as_of.sql
 \ir versions.sql
 \ir backfill.sql
 \ir revert.sql
+\ir undo_plan.sql
 \ir undo.sql
 
 -- upkeep

@@ -126,16 +126,19 @@ GRANT EXECUTE ON FUNCTION  -- events.sql
     pghistory._events_condition, pghistory._run_events, pghistory._values_of_object, pghistory._referring_condition
     TO PUBLIC;
 
-GRANT EXECUTE ON FUNCTION  -- as_of.sql
+GRANT EXECUTE ON FUNCTION  -- history.sql
     pghistory._table_of_type, pghistory._time_text, pghistory._happened_text, pghistory._had_happened,
     pghistory._history_sources, pghistory._check_history_is_kept, pghistory._history_source,
     pghistory._refuse_to_guess, pghistory._refuse_vanished, pghistory._refuse_to_choose,
     pghistory._refuse_to_guess_value, pghistory._past_columns, pghistory._row_columns, pghistory._check_unique_key,
-    pghistory._has_many_events, pghistory._recorded_text, pghistory._snapshot_text, pghistory._history_texts,
-    pghistory._keys_text, pghistory._walk_template, pghistory._known_keys_template, pghistory._rows_after_template,
-    pghistory._told_rows_template, pghistory._replaced_rows_template, pghistory._after_images_template,
-    pghistory._is_balanced, pghistory._complete_images_template, pghistory._before_images_template,
-    pghistory._as_of_query
+    pghistory._recorded_text, pghistory._snapshot_text, pghistory._history_texts
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- as_of.sql
+    pghistory._has_many_events, pghistory._keys_text, pghistory._walk_template, pghistory._known_keys_template,
+    pghistory._rows_after_template, pghistory._told_rows_template, pghistory._replaced_rows_template,
+    pghistory._after_images_template, pghistory._is_balanced, pghistory._complete_images_template,
+    pghistory._before_images_template, pghistory._as_of_query
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- versions.sql
@@ -151,14 +154,17 @@ GRANT EXECUTE ON FUNCTION  -- revert.sql
     pghistory._revert
     TO PUBLIC;
 
-GRANT EXECUTE ON FUNCTION  -- undo.sql
+GRANT EXECUTE ON FUNCTION  -- undo_plan.sql
     pghistory._undoable_tables, pghistory._undo_condition, pghistory._undo_changes_text, pghistory._is_concerned,
     pghistory._key_after_text, pghistory._undo_texts, pghistory._undo_steps, pghistory._depth,
-    pghistory._undo_plan, pghistory._shown_plan, pghistory._is_there, pghistory._dragging_keys,
-    pghistory._is_referred_to, pghistory._write_back, pghistory._undo_outcome, pghistory._outcome_statement,
-    pghistory._are_references_back, pghistory._undo_at_once, pghistory._undo_statement, pghistory._lock_for_undo,
-    pghistory._refuse_undo, pghistory._take_step, pghistory._undo_one_by_one, pghistory._undo,
-    pghistory._undo_in_context
+    pghistory._undo_plan, pghistory._shown_plan
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION  -- undo.sql
+    pghistory._is_there, pghistory._dragging_keys, pghistory._is_referred_to, pghistory._write_back,
+    pghistory._undo_outcome, pghistory._outcome_statement, pghistory._are_references_back, pghistory._undo_at_once,
+    pghistory._undo_statement, pghistory._lock_for_undo, pghistory._refuse_undo, pghistory._take_step,
+    pghistory._undo_one_by_one, pghistory._undo, pghistory._undo_in_context
     TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION  -- upkeep.sql
