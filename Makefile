@@ -107,9 +107,12 @@ $(venv)/ready-for-%: pyproject.toml pghistory.control
 demo: $(venv)/ready-for-demo
 	@$(venv)/bin/pyhist demo $(if $(keep),--keep)
 
+# As many at a time as there are processors, each with a server of its own.
+pytest = $(venv)/bin/pytest --numprocesses=auto --dist=loadfile
+
 # The house rules come first: the stories install, and that would build a script that had not been built.
 test: lint stories
-	$(venv)/bin/pytest --ignore=tests/house
+	$(pytest) --ignore=tests/house
 
 lint: $(venv)/ready-for-test
 	$(venv)/bin/ruff check .
@@ -127,7 +130,7 @@ matrix: $(addprefix matrix-,$(majors))
 matrix-%: $(venv)/ready-for-test
 	@echo "== PostgreSQL $* =="
 	PYHIST_BINDIR=$$($(venv)/bin/python tests/binaries.py $*) && export PYHIST_BINDIR && \
-	$(MAKE) stories && $(venv)/bin/pytest --ignore=tests/house
+	$(MAKE) stories && $(pytest) --ignore=tests/house
 
 bench: $(venv)/ready-for-test
 	@$(venv)/bin/python tests/bench/bench.py

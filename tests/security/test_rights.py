@@ -54,7 +54,12 @@ def test_only_functions_that_act_for_the_caller_alone_run_as_the_owner_for_every
     """What the pages on security say of each of them stands there by name."""
     table = [line.split(" | ") for line in TABLE.read_text().splitlines()]
     for_everybody = [name for name, runs_as, whom, _ in table if runs_as == "owner" and whom == "everybody"]
-    assert for_everybody == ["_attach_context()", "_read_inline_context()", "_use_permit(text,text)"]
+    assert for_everybody == [
+        "_attach_context()",
+        "_context_of_event(uuid,xid8)",
+        "_read_inline_context()",
+        "_use_permit(text,text)",
+    ]
     page = (Path(__file__).parent.parent.parent / "docs" / "security.md").read_text()
     for name, runs_as, _, sets in table:
         if runs_as == "owner" or sets == "nothing":

@@ -485,3 +485,24 @@ def test_captured_facts_cannot_be_forged_through_a_table_of_ones_own(
              FROM app.users_event JOIN pghistory.context AS c ON c.id = pgh_context_id""",
     )
     assert writer == mallory
+
+
+def test_a_context_is_told_only_to_who_knows_an_event_of_it(
+    connection: Connection, vera: str, mallory: str
+) -> None:
+    connection.execute(f"SET ROLE {vera}")
+    track(connection, "app.users", "user", kind="history")
+    with connection.transaction():
+        call(connection, "set_context", '{"secret": 42}', ID)
+        connection.execute("INSERT INTO app.users VALUES (1, 'ann')")
+    assert rows(connection, "SELECT pgh_context FROM pghistory.events('app.users')") == [({"secret": 42},)]
+    xid = value(connection, "SELECT pgh_xid::text FROM app.users_event")
+
+    connection.execute(f"SET ROLE {mallory}")
+    told = "SELECT pghistory._context_of_event(%s, %s::xid8)"
+    assert value(connection, told, ID, str(int(xid) + 1)) is None
+    assert value(connection, told, uuid.uuid4(), xid) is None
+    with pytest.raises(errors.InsufficientPrivilege):
+        connection.execute("SELECT * FROM pghistory.context")
+    with pytest.raises(errors.InsufficientPrivilege):
+        connection.execute("SELECT * FROM pghistory.events('app.users')")
