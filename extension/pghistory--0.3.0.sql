@@ -1060,7 +1060,7 @@ BEGIN
         PRIMARY KEY (event_table, column_name)
     );
     ALTER TABLE pghistory.event_column
-        ADD COLUMN IF NOT EXISTS rewrites jsonb NOT NULL DEFAULT '[]',
+        ADD COLUMN IF NOT EXISTS rewrites jsonb,
         ADD COLUMN IF NOT EXISTS unreadable_until bigint;
     COMMENT ON TABLE pghistory.event_column IS
         'The registry of the columns of event tables: which column of the tracked table each one holds.';
@@ -1095,8 +1095,8 @@ BEGIN
         PRIMARY KEY ("table", label)
     );
     ALTER TABLE pghistory.tracker
-        ADD COLUMN IF NOT EXISTS since_event bigint NOT NULL DEFAULT 0,
-        ADD COLUMN IF NOT EXISTS since_empty boolean NOT NULL DEFAULT false;
+        ADD COLUMN IF NOT EXISTS since_event bigint,
+        ADD COLUMN IF NOT EXISTS since_empty boolean;
     COMMENT ON TABLE pghistory.tracker IS
         'The registry of trackers, as pghistory.track() was told. Read pghistory.trackers() instead.';
     COMMENT ON COLUMN pghistory.tracker.since IS
@@ -1760,7 +1760,7 @@ BEGIN
                CASE WHEN c.added_after IS NOT NULL THEN c.added_xid
                     WHEN d.added_after IS NOT NULL THEN pg_current_xact_id() END,
                COALESCE(c.missing_value, d.missing_value),
-               COALESCE(c.rewrites, '[]'), c.unreadable_until
+               c.rewrites, c.unreadable_until
           FROM jsonb_to_recordset(details)
                    AS d(column_name name, table_column_name name, table_column_number smallint, added_after bigint,
                         missing_value text)
@@ -1773,7 +1773,7 @@ BEGIN
     WHEN 'note rewrite' THEN
         UPDATE pghistory.event_column AS c
            SET rewrites = CASE WHEN d.is_rewritten
-                               THEN c.rewrites || jsonb_build_object(
+                               THEN COALESCE(c.rewrites, '[]') || jsonb_build_object(
                                         'after', d.last_event, 'at', transaction_timestamp(),
                                         'xid', pg_current_xact_id()::text)
                                ELSE c.rewrites END,
@@ -1784,7 +1784,7 @@ BEGIN
     WHEN 'restart trackers' THEN
         UPDATE pghistory.tracker AS t
            SET since = pghistory._tracking_since(NEW."table"), since_xid = pg_current_xact_id(),
-               since_event = COALESCE(pghistory._last_event(NEW.event_table), 0),
+               since_event = COALESCE((details ->> 'since_event')::bigint, 0),
                since_empty = pghistory._is_unused(NEW."table")
          WHERE t.event_table = NEW.event_table AND t."table" = NEW."table";
     WHEN 'save tracker' THEN
@@ -1795,7 +1795,7 @@ BEGIN
         SELECT NEW."table", d.label, d.kind, d.fields, d.field_numbers, d.exclude, d.exclude_numbers, d.condition,
                d.condition_is_row_level, d.condition_columns, d.condition_objects, d.condition_is_void,
                NEW.event_table, d.level, pghistory._tracking_since(NEW."table"), pg_current_xact_id(),
-               COALESCE(pghistory._last_event(NEW.event_table), 0), pghistory._is_unused(NEW."table")
+               COALESCE((details ->> 'since_event')::bigint, 0), pghistory._is_unused(NEW."table")
           FROM jsonb_to_record(details)
                    AS d(label text, kind text, fields name[], field_numbers smallint[], exclude name[],
                         exclude_numbers smallint[], condition text, condition_is_row_level boolean,
@@ -3946,7 +3946,11 @@ DECLARE
 BEGIN
     IF key = '{}' THEN
         RETURN false;  -- its events tell nothing about rows
-    ELSIF NOT pghistory._may_rewrite("table") OR NOT pghistory._may_rewrite(event_table) THEN
+    ELSIF NOT pghistory._may_rewrite("table") OR NOT pghistory._may_rewrite(event_table)
+          OR NOT (pghistory._is_trusted("table") AND pghistory._is_trusted(event_table))
+             AND EXISTS (SELECT FROM pghistory._columns("table") AS c
+                          WHERE c.name = field AND NOT pghistory._is_harmless_type(c.type_id))
+    THEN
         RETURN true;  -- it cannot be looked at
     END IF;
     EXECUTE format(
@@ -3981,7 +3985,6 @@ DECLARE
     is_readable boolean;
     missing_value text;
     doubtful jsonb := '[]';
-    last_event CONSTANT bigint := COALESCE(pghistory._last_event(event_table), 0);
 BEGIN
     -- Renamed and dropped ones. A dropped column stays in the event table, and is nobody's.
     SELECT COALESCE(jsonb_agg(jsonb_build_object(
@@ -4021,14 +4024,16 @@ BEGIN
         PERFORM pghistory._copy_storage(event_table, this.column_name, "table", this.name);
         IF NOT is_readable OR pghistory._may_compute(current_query()) THEN
             doubtful := doubtful || jsonb_build_object(
-                'name', this.name, 'table_column_number', this.number, 'last_event', last_event,
+                'name', this.name, 'table_column_number', this.number,
+                'last_event', COALESCE(pghistory._last_event(event_table), 0),
                 'is_unreadable', NOT is_readable, 'expected', format('e.%I', this.column_name), 'is_new', false);
         END IF;
     END LOOP;
 
     doubtful := doubtful || COALESCE((
         SELECT jsonb_agg(jsonb_build_object(
-                   'name', c.name, 'table_column_number', c.number, 'last_event', last_event,
+                   'name', c.name, 'table_column_number', c.number,
+                   'last_event', COALESCE(pghistory._last_event(_follow_columns.event_table), 0),
                    'is_unreadable', false, 'expected', format('e.%I', m.column_name), 'is_new', false))
           FROM jsonb_to_recordset(mapped) AS m(column_name name, table_column_number smallint)
                JOIN pghistory._columns("table") AS c ON c.number = m.table_column_number
@@ -4059,12 +4064,13 @@ BEGIN
         missing_value := pghistory._missing_value("table", this.number);
         mapped := mapped || jsonb_build_object(
             'column_name', this.name, 'table_column_name', this.name, 'table_column_number', this.number,
-            'added_after', last_event, 'missing_value', missing_value);
+            'added_after', COALESCE(pghistory._last_event(event_table), 0), 'missing_value', missing_value);
         IF pghistory._is_filled("table", this.number)
            OR NOT pghistory._is_of_this_transaction("table", this.number)
         THEN
             doubtful := doubtful || jsonb_build_object(
-                'name', this.name, 'table_column_number', this.number, 'last_event', last_event,
+                'name', this.name, 'table_column_number', this.number,
+                'last_event', COALESCE(pghistory._last_event(event_table), 0),
                 'is_unreadable', false, 'is_new', true,
                 'expected', format('%L::%s', missing_value, format_type(this.type_id, this.type_modifier)));
         END IF;
@@ -4322,7 +4328,9 @@ BEGIN
                                   ORDER BY k.place)));
     -- What events say of another key is not about these rows: the history begins anew.
     IF is_lost AND wanted <> '{}' THEN
-        INSERT INTO pghistory._request VALUES ('restart trackers', "table", event_table);
+        INSERT INTO pghistory._request
+        VALUES ('restart trackers', "table", event_table,
+                jsonb_build_object('since_event', pghistory._last_event(event_table)));
     END IF;
     IF fresh THEN
         PERFORM pghistory._follow_foreign_key("table", event_table);
@@ -4601,7 +4609,9 @@ DECLARE
                    WHERE c.name = ANY (exclude) ORDER BY c.number) END);
 BEGIN
     IF registered IS DISTINCT FROM wanted THEN
-        INSERT INTO pghistory._request VALUES ('save tracker', "table", event_table, wanted);
+        INSERT INTO pghistory._request
+        VALUES ('save tracker', "table", event_table,
+                wanted || jsonb_build_object('since_event', pghistory._last_event(event_table)));
     END IF;
 END
 $function$;
@@ -5710,7 +5720,8 @@ AS $function$
                ('after', 'insert', 'I', false), ('after', 'update', 'U', false), ('after', 'delete', 'D', false),
                ('after', 'truncate', 'T', true)
     ), recorded AS (
-        SELECT t.event_table, t.label, t.since, t.since_xid, t.since_event, t.since_empty, o.operation, o.code,
+        SELECT t.event_table, t.label, t.since, t.since_xid, COALESCE(t.since_event, 0) AS since_event,
+               COALESCE(t.since_empty, false) AS since_empty, o.operation, o.code,
                -- one that is void now narrowed what was written before
                CASE WHEN t.condition IS NOT NULL THEN 'with a condition'
                     WHEN e.obj_key = '{}' THEN 'without the key' END AS lack,

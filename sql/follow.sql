@@ -228,7 +228,11 @@ DECLARE
 BEGIN
     IF key = '{}' THEN
         RETURN false;  -- its events tell nothing about rows
-    ELSIF NOT pghistory._may_rewrite("table") OR NOT pghistory._may_rewrite(event_table) THEN
+    ELSIF NOT pghistory._may_rewrite("table") OR NOT pghistory._may_rewrite(event_table)
+          OR NOT (pghistory._is_trusted("table") AND pghistory._is_trusted(event_table))
+             AND EXISTS (SELECT FROM pghistory._columns("table") AS c
+                          WHERE c.name = field AND NOT pghistory._is_harmless_type(c.type_id))
+    THEN
         RETURN true;  -- it cannot be looked at
     END IF;
     EXECUTE format(
@@ -263,7 +267,6 @@ DECLARE
     is_readable boolean;
     missing_value text;
     doubtful jsonb := '[]';
-    last_event CONSTANT bigint := COALESCE(pghistory._last_event(event_table), 0);
 BEGIN
     -- Renamed and dropped ones. A dropped column stays in the event table, and is nobody's.
     SELECT COALESCE(jsonb_agg(jsonb_build_object(
@@ -303,14 +306,16 @@ BEGIN
         PERFORM pghistory._copy_storage(event_table, this.column_name, "table", this.name);
         IF NOT is_readable OR pghistory._may_compute(current_query()) THEN
             doubtful := doubtful || jsonb_build_object(
-                'name', this.name, 'table_column_number', this.number, 'last_event', last_event,
+                'name', this.name, 'table_column_number', this.number,
+                'last_event', COALESCE(pghistory._last_event(event_table), 0),
                 'is_unreadable', NOT is_readable, 'expected', format('e.%I', this.column_name), 'is_new', false);
         END IF;
     END LOOP;
 
     doubtful := doubtful || COALESCE((
         SELECT jsonb_agg(jsonb_build_object(
-                   'name', c.name, 'table_column_number', c.number, 'last_event', last_event,
+                   'name', c.name, 'table_column_number', c.number,
+                   'last_event', COALESCE(pghistory._last_event(_follow_columns.event_table), 0),
                    'is_unreadable', false, 'expected', format('e.%I', m.column_name), 'is_new', false))
           FROM jsonb_to_recordset(mapped) AS m(column_name name, table_column_number smallint)
                JOIN pghistory._columns("table") AS c ON c.number = m.table_column_number
@@ -341,12 +346,13 @@ BEGIN
         missing_value := pghistory._missing_value("table", this.number);
         mapped := mapped || jsonb_build_object(
             'column_name', this.name, 'table_column_name', this.name, 'table_column_number', this.number,
-            'added_after', last_event, 'missing_value', missing_value);
+            'added_after', COALESCE(pghistory._last_event(event_table), 0), 'missing_value', missing_value);
         IF pghistory._is_filled("table", this.number)
            OR NOT pghistory._is_of_this_transaction("table", this.number)
         THEN
             doubtful := doubtful || jsonb_build_object(
-                'name', this.name, 'table_column_number', this.number, 'last_event', last_event,
+                'name', this.name, 'table_column_number', this.number,
+                'last_event', COALESCE(pghistory._last_event(event_table), 0),
                 'is_unreadable', false, 'is_new', true,
                 'expected', format('%L::%s', missing_value, format_type(this.type_id, this.type_modifier)));
         END IF;
@@ -604,7 +610,9 @@ BEGIN
                                   ORDER BY k.place)));
     -- What events say of another key is not about these rows: the history begins anew.
     IF is_lost AND wanted <> '{}' THEN
-        INSERT INTO pghistory._request VALUES ('restart trackers', "table", event_table);
+        INSERT INTO pghistory._request
+        VALUES ('restart trackers', "table", event_table,
+                jsonb_build_object('since_event', pghistory._last_event(event_table)));
     END IF;
     IF fresh THEN
         PERFORM pghistory._follow_foreign_key("table", event_table);

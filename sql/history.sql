@@ -104,7 +104,8 @@ AS $function$
                ('after', 'insert', 'I', false), ('after', 'update', 'U', false), ('after', 'delete', 'D', false),
                ('after', 'truncate', 'T', true)
     ), recorded AS (
-        SELECT t.event_table, t.label, t.since, t.since_xid, t.since_event, t.since_empty, o.operation, o.code,
+        SELECT t.event_table, t.label, t.since, t.since_xid, COALESCE(t.since_event, 0) AS since_event,
+               COALESCE(t.since_empty, false) AS since_empty, o.operation, o.code,
                -- one that is void now narrowed what was written before
                CASE WHEN t.condition IS NOT NULL THEN 'with a condition'
                     WHEN e.obj_key = '{}' THEN 'without the key' END AS lack,

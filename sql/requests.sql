@@ -236,7 +236,7 @@ BEGIN
                CASE WHEN c.added_after IS NOT NULL THEN c.added_xid
                     WHEN d.added_after IS NOT NULL THEN pg_current_xact_id() END,
                COALESCE(c.missing_value, d.missing_value),
-               COALESCE(c.rewrites, '[]'), c.unreadable_until
+               c.rewrites, c.unreadable_until
           FROM jsonb_to_recordset(details)
                    AS d(column_name name, table_column_name name, table_column_number smallint, added_after bigint,
                         missing_value text)
@@ -249,7 +249,7 @@ BEGIN
     WHEN 'note rewrite' THEN
         UPDATE pghistory.event_column AS c
            SET rewrites = CASE WHEN d.is_rewritten
-                               THEN c.rewrites || jsonb_build_object(
+                               THEN COALESCE(c.rewrites, '[]') || jsonb_build_object(
                                         'after', d.last_event, 'at', transaction_timestamp(),
                                         'xid', pg_current_xact_id()::text)
                                ELSE c.rewrites END,
@@ -260,7 +260,7 @@ BEGIN
     WHEN 'restart trackers' THEN
         UPDATE pghistory.tracker AS t
            SET since = pghistory._tracking_since(NEW."table"), since_xid = pg_current_xact_id(),
-               since_event = COALESCE(pghistory._last_event(NEW.event_table), 0),
+               since_event = COALESCE((details ->> 'since_event')::bigint, 0),
                since_empty = pghistory._is_unused(NEW."table")
          WHERE t.event_table = NEW.event_table AND t."table" = NEW."table";
     WHEN 'save tracker' THEN
@@ -271,7 +271,7 @@ BEGIN
         SELECT NEW."table", d.label, d.kind, d.fields, d.field_numbers, d.exclude, d.exclude_numbers, d.condition,
                d.condition_is_row_level, d.condition_columns, d.condition_objects, d.condition_is_void,
                NEW.event_table, d.level, pghistory._tracking_since(NEW."table"), pg_current_xact_id(),
-               COALESCE(pghistory._last_event(NEW.event_table), 0), pghistory._is_unused(NEW."table")
+               COALESCE((details ->> 'since_event')::bigint, 0), pghistory._is_unused(NEW."table")
           FROM jsonb_to_record(details)
                    AS d(label text, kind text, fields name[], field_numbers smallint[], exclude name[],
                         exclude_numbers smallint[], condition text, condition_is_row_level boolean,

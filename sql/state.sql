@@ -193,7 +193,7 @@ BEGIN
         PRIMARY KEY (event_table, column_name)
     );
     ALTER TABLE pghistory.event_column
-        ADD COLUMN IF NOT EXISTS rewrites jsonb NOT NULL DEFAULT '[]',
+        ADD COLUMN IF NOT EXISTS rewrites jsonb,
         ADD COLUMN IF NOT EXISTS unreadable_until bigint;
     COMMENT ON TABLE pghistory.event_column IS
         'The registry of the columns of event tables: which column of the tracked table each one holds.';
@@ -228,8 +228,8 @@ BEGIN
         PRIMARY KEY ("table", label)
     );
     ALTER TABLE pghistory.tracker
-        ADD COLUMN IF NOT EXISTS since_event bigint NOT NULL DEFAULT 0,
-        ADD COLUMN IF NOT EXISTS since_empty boolean NOT NULL DEFAULT false;
+        ADD COLUMN IF NOT EXISTS since_event bigint,
+        ADD COLUMN IF NOT EXISTS since_empty boolean;
     COMMENT ON TABLE pghistory.tracker IS
         'The registry of trackers, as pghistory.track() was told. Read pghistory.trackers() instead.';
     COMMENT ON COLUMN pghistory.tracker.since IS

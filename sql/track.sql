@@ -70,7 +70,9 @@ DECLARE
                    WHERE c.name = ANY (exclude) ORDER BY c.number) END);
 BEGIN
     IF registered IS DISTINCT FROM wanted THEN
-        INSERT INTO pghistory._request VALUES ('save tracker', "table", event_table, wanted);
+        INSERT INTO pghistory._request
+        VALUES ('save tracker', "table", event_table,
+                wanted || jsonb_build_object('since_event', pghistory._last_event(event_table)));
     END IF;
 END
 $function$;

@@ -190,9 +190,8 @@ def assert_goes_on(dsn: str, *, by_sync: bool = False) -> None:
             assert_recorded(connection, write, event_table, labels)
         assert_all_is_well(connection)
 
-        beginnings = """SELECT label, since, since_xid::text, NULL FROM pghistory.tracker UNION ALL
-                        SELECT event_table::text, added_at, added_xid::text,
-                               concat_ws(' ', added_after, missing_value)
+        beginnings = """SELECT label, since, NULL FROM pghistory.tracker UNION ALL
+                        SELECT event_table::text, added_at, concat_ws(' ', added_after, missing_value)
                           FROM pghistory.event_column WHERE added_at IS NOT NULL ORDER BY 1, 2"""
         began = rows(connection, beginnings)
         old = rows(connection, "SELECT pgh_id, born FROM shop.users_event ORDER BY 1")
