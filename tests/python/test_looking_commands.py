@@ -511,7 +511,14 @@ def test_an_interrupted_backfill_says_so_and_can_be_called_again(
         "--dsn",
         f"{database} application_name=it",
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # what runs in the background of a shell may have been told to ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as running:
         waiting = "SELECT FROM pg_stat_activity WHERE application_name = 'it' AND wait_event_type = 'Lock'"
         while not untold.execute(waiting).fetchall():
             assert running.poll() is None
