@@ -5,6 +5,8 @@
 DROP FUNCTION IF EXISTS pghistory._retype_column(regclass, name, oid, integer, oid);
 DROP FUNCTION IF EXISTS pghistory._fill_key(regclass, regclass, name[]);
 DROP FUNCTION IF EXISTS pghistory._follow_columns(regclass, regclass, boolean);
+DROP FUNCTION IF EXISTS pghistory._is_balanced(jsonb);
+DROP FUNCTION IF EXISTS pghistory._complete_images_template(text);
 -- pghistory: the history of rows, kept inside PostgreSQL.
 --
 -- The table of contents. `make build` puts these files together as the script that CREATE EXTENSION runs;
@@ -6078,9 +6080,12 @@ CREATE OR REPLACE FUNCTION pghistory._recorded_text(source record, alias text)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
-    RETURN (SELECT format('(%s.pgh_id > %s AND (%s))', alias, source.since_event,
-                  string_agg(format('%1$s.pgh_operation = %2$L AND %1$s.pgh_label = %3$L', alias, code, label), ' OR '))
-      FROM jsonb_each_text(source.labels) AS l(code, label));
+    RETURN (SELECT format('(%s%s)', alias || '.pgh_id > ' || NULLIF(source.since_event, 0) || ' AND ',
+                          CASE count(*) WHEN 1 THEN min(of_label) ELSE format('(%s)', string_agg(of_label, ' OR ')) END)
+              FROM (SELECT format('%1$s.pgh_operation = ANY (%2$L::"char"[]) AND %1$s.pgh_label = %3$L', alias,
+                                  array_agg(code ORDER BY strpos('IU', code) DESC, code), label) AS of_label
+                      FROM jsonb_each_text(source.labels) AS l(code, label)
+                     GROUP BY label) AS o);
 END
 $function$;
 
@@ -6239,7 +6244,7 @@ walk AS (
            CROSS JOIN LATERAL (SELECT {e.key} FROM {events} AS e
                                 WHERE ROW({e.key}) > ROW({w.key}) AND {e.key is known}
                                 ORDER BY {e.key} LIMIT 1) AS n
-),$sql$
+)$sql$
 $function$;
 
 -- The template of the common table expressions that know, of each key, the last event that had happened and the next.
@@ -6253,7 +6258,7 @@ CREATE OR REPLACE FUNCTION pghistory._known_keys_template(image text, look_at te
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT concat(
-        CASE WHEN look_at = 'walk' THEN pghistory._walk_template() END, $sql$
+        CASE WHEN look_at = 'walk' THEN pghistory._walk_template() || ',' END, $sql$
 moved AS MATERIALIZED (
     SELECT {other key}, e.pgh_id, e.pgh_xid, {past} AS is_past FROM {events} AS e WHERE {moved} AND {recorded}
 ), moved_key AS (
@@ -6428,35 +6433,40 @@ SELECT {present columns}
                                                 WHERE {m is k} AND m.pgh_id > GREATEST(k.last_id, k.last_moved))))$sql$)
 $function$;
 
--- Are there as many rows as events say that came and did not go? Then none of these events was removed.
-CREATE OR REPLACE FUNCTION pghistory._is_balanced(texts jsonb)
- RETURNS boolean
+-- How many events say that a row went, if there are as many rows as came and did not go: then none of these events
+-- was removed, and no row came without one. Otherwise null.
+CREATE OR REPLACE FUNCTION pghistory._balanced_departures(texts jsonb)
+ RETURNS bigint
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    is_balanced boolean;
+    departures bigint;
 BEGIN
     EXECUTE pghistory._rendered($sql$
-        SELECT (SELECT count(*) FILTER (WHERE {e came}) - count(*) FILTER (WHERE {e went})
-                  FROM {events} AS e WHERE {recorded})
-               = (SELECT count(*) FROM {rows} AS t)$sql$, texts)
-       INTO is_balanced;
-    RETURN is_balanced;
+        SELECT e.departures
+          FROM (SELECT count(*) AS moves, count(NULLIF(e.pgh_operation, 'I')) AS departures
+                  FROM {events} AS e WHERE e.pgh_operation <> 'U' AND {recorded}) AS e
+         WHERE e.moves - 2 * e.departures = (SELECT count(*) FROM {rows} AS t)$sql$, texts)
+       INTO departures;
+    RETURN departures;
 END
 $function$;
 
 -- The template of the query over after-images, with its common table expressions, where every row has an event and none
--- ever changed its key: a row is what its last event made of it. Only those that went are looked at again.
-CREATE OR REPLACE FUNCTION pghistory._complete_images_template(look_at text)
+-- ever changed its key: a row is what its last event made of it. Only those that went are looked at again. What is
+-- sorted are the columns that matter.
+CREATE OR REPLACE FUNCTION pghistory._complete_images_template(look_at text, departures bigint)
  RETURNS text
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT concat(
-        CASE look_at WHEN 'walk' THEN pghistory._walk_template() END, $sql$
+        'WITH RECURSIVE ' || NULLIF(concat_ws(E',\n',
+            CASE look_at WHEN 'walk' THEN pghistory._walk_template() END,
+            CASE WHEN departures > 0 THEN $sql$
 moved AS MATERIALIZED (
     SELECT {other key}, e.pgh_id, e.pgh_xid FROM {events} AS e WHERE false
 ), known AS MATERIALIZED (
@@ -6466,23 +6476,26 @@ moved AS MATERIALIZED (
        AND EXISTS (SELECT FROM {events} AS e
                     WHERE {e is g} AND {recorded} AND e.pgh_xid = g.pgh_xid AND e.pgh_id < g.pgh_id AND {e came})
        AND NOT EXISTS (SELECT FROM {events} AS e WHERE {e is g} AND {recorded} AND {past} AND e.pgh_id > g.pgh_id)
-)
+)$sql$ END), ''), $sql$
 SELECT {row columns} FROM ($sql$,
         CASE look_at WHEN 'walk' THEN $sql$
 SELECT {past columns}
   FROM walk AS k
-       CROSS JOIN LATERAL (SELECT e.* FROM {events} AS e WHERE {e is k} AND {recorded} AND {past}
-                            ORDER BY e.pgh_id DESC LIMIT 1) AS e$sql$
+       CROSS JOIN LATERAL (SELECT e.* FROM {events} AS e WHERE {e is k} AND {past} AND {recorded}
+                            ORDER BY e.pgh_id DESC LIMIT 1) AS e
+ WHERE $sql$
         ELSE $sql$
 SELECT {past columns}
-  FROM (SELECT DISTINCT ON ({e.key}) e.* FROM {events} AS e WHERE {e.key is known} AND {recorded} AND {past}
-         ORDER BY {e.key}, e.pgh_id DESC) AS e$sql$ END, $sql$
- WHERE e.pgh_operation NOT IN ('D', 'T')
+  FROM (SELECT DISTINCT ON ({e.key}) {e.key}, {e.others} FROM {events} AS e
+         WHERE {past} AND {recorded} AND {e.key is known}
+         ORDER BY {e.key}, e.pgh_id DESC) AS e
+ WHERE $sql$ END, $sql$e.pgh_operation NOT IN ('D', 'T')$sql$,
+        CASE WHEN departures > 0 THEN concat($sql$
 UNION ALL$sql$, pghistory._replaced_rows_template(), $sql$
 UNION ALL
 SELECT {present columns}
   FROM {rows} AS t JOIN known AS k ON {t is k}
- WHERE NOT EXISTS (SELECT FROM {events} AS e WHERE {e is k} AND {recorded} AND e.pgh_id > k.last_id)
+ WHERE NOT EXISTS (SELECT FROM {events} AS e WHERE {e is k} AND {recorded} AND e.pgh_id > k.last_id)$sql$) END, $sql$
 ) AS past$sql$)
 $function$;
 
@@ -6548,6 +6561,7 @@ DECLARE
     key name[];
     look_at text;
     texts jsonb;
+    departures bigint;
 BEGIN
     source := pghistory._history_source("table", at);
     key := (SELECT e.obj_key FROM pghistory.event_table AS e WHERE e.event_table = source.event_table);
@@ -6563,9 +6577,18 @@ BEGIN
                             ELSE pghistory._identity_text("table", pghistory._object_identity(key, obj)) END);
     IF source.image = 'after' AND source.since_empty AND obj IS NULL AND NOT (texts -> 'has moves')::boolean
        AND NOT (texts -> 'may vanish')::boolean
-       AND pghistory._is_balanced(texts)
     THEN
-        RETURN pghistory._rendered('WITH RECURSIVE' || pghistory._complete_images_template(look_at), texts);
+        departures := pghistory._balanced_departures(texts);
+    END IF;
+    IF departures IS NOT NULL THEN
+        texts := texts || jsonb_build_object('e.others', (
+            SELECT string_agg(format('e.%I', a.attname), ', ' ORDER BY a.attnum)
+              FROM pg_attribute AS a
+             WHERE a.attrelid = source.event_table AND a.attnum > 0 AND NOT a.attisdropped
+               AND a.attname <> ALL (pghistory._object_columns(key))
+               AND (a.attname IN ('pgh_id', 'pgh_operation')
+                    OR strpos(texts ->> 'past columns', format('e.%I', a.attname)) > 0)));
+        RETURN pghistory._rendered(pghistory._complete_images_template(look_at, departures), texts);
     END IF;
     RETURN pghistory._rendered(
         concat('WITH RECURSIVE',
@@ -8975,7 +8998,7 @@ GRANT EXECUTE ON FUNCTION  -- history.sql
 GRANT EXECUTE ON FUNCTION  -- as_of.sql
     pghistory._has_many_events, pghistory._keys_text, pghistory._walk_template, pghistory._known_keys_template,
     pghistory._rows_after_template, pghistory._told_rows_template, pghistory._replaced_rows_template,
-    pghistory._after_images_template, pghistory._is_balanced, pghistory._complete_images_template,
+    pghistory._after_images_template, pghistory._balanced_departures, pghistory._complete_images_template,
     pghistory._before_images_template, pghistory._as_of_query
     TO PUBLIC;
 

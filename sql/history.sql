@@ -457,9 +457,12 @@ CREATE OR REPLACE FUNCTION pghistory._recorded_text(source record, alias text)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
-    RETURN (SELECT format('(%s.pgh_id > %s AND (%s))', alias, source.since_event,
-                  string_agg(format('%1$s.pgh_operation = %2$L AND %1$s.pgh_label = %3$L', alias, code, label), ' OR '))
-      FROM jsonb_each_text(source.labels) AS l(code, label));
+    RETURN (SELECT format('(%s%s)', alias || '.pgh_id > ' || NULLIF(source.since_event, 0) || ' AND ',
+                          CASE count(*) WHEN 1 THEN min(of_label) ELSE format('(%s)', string_agg(of_label, ' OR ')) END)
+              FROM (SELECT format('%1$s.pgh_operation = ANY (%2$L::"char"[]) AND %1$s.pgh_label = %3$L', alias,
+                                  array_agg(code ORDER BY strpos('IU', code) DESC, code), label) AS of_label
+                      FROM jsonb_each_text(source.labels) AS l(code, label)
+                     GROUP BY label) AS o);
 END
 $function$;
 

@@ -137,7 +137,7 @@ GRANT EXECUTE ON FUNCTION  -- history.sql
 GRANT EXECUTE ON FUNCTION  -- as_of.sql
     pghistory._has_many_events, pghistory._keys_text, pghistory._walk_template, pghistory._known_keys_template,
     pghistory._rows_after_template, pghistory._told_rows_template, pghistory._replaced_rows_template,
-    pghistory._after_images_template, pghistory._is_balanced, pghistory._complete_images_template,
+    pghistory._after_images_template, pghistory._balanced_departures, pghistory._complete_images_template,
     pghistory._before_images_template, pghistory._as_of_query
     TO PUBLIC;
 

@@ -3,3 +3,5 @@
 DROP FUNCTION IF EXISTS pghistory._retype_column(regclass, name, oid, integer, oid);
 DROP FUNCTION IF EXISTS pghistory._fill_key(regclass, regclass, name[]);
 DROP FUNCTION IF EXISTS pghistory._follow_columns(regclass, regclass, boolean);
+DROP FUNCTION IF EXISTS pghistory._is_balanced(jsonb);
+DROP FUNCTION IF EXISTS pghistory._complete_images_template(text);
