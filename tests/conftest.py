@@ -22,6 +22,8 @@ import psycopg.sql
 import pytest
 import testing.postgresql
 
+from pgbouncer import running_pgbouncer
+
 from pyhist.install import install
 from pyhist.server import INITDB_OPTIONS, Installation, find_bindir, new_folder
 
@@ -123,6 +125,13 @@ def server() -> Iterator[Server]:
             for contrib in ("hstore", "citext"):
                 connection.execute(f"CREATE EXTENSION {contrib}")
         yield server
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(server: Server) -> Iterator[Path]:
+    """The folder with the socket of a PgBouncer in front of `server`."""
+    with running_pgbouncer(server) as folder:
+        yield folder
 
 
 @contextlib.contextmanager

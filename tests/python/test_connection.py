@@ -637,7 +637,9 @@ def test_threads_that_share_a_connection_keep_their_contexts(probe: Probe) -> No
         connection.execute("INSERT INTO item VALUES (%s)", [user * 100 + 99])
 
     for autocommit in (True, False):
-        with closing(pyhist.Connection.connect(probe.dsn, autocommit=autocommit)) as connection:
+        with closing(
+            pyhist.Connection.connect(probe.dsn, autocommit=autocommit, **probe.options)
+        ) as connection:
             with ThreadPoolExecutor(4) as threads:
                 list(threads.map(work, range(4)))
             connection.commit()
@@ -657,7 +659,9 @@ def test_tasks_that_share_a_connection_keep_their_contexts(probe: Probe) -> None
         await connection.execute("INSERT INTO item VALUES (%s)", [user * 100 + 99])
 
     async def share(autocommit: bool) -> None:
-        async with await pyhist.AsyncConnection.connect(probe.dsn, autocommit=autocommit) as connection:
+        async with await pyhist.AsyncConnection.connect(
+            probe.dsn, autocommit=autocommit, **probe.options
+        ) as connection:
             await asyncio.gather(*(work(connection, user) for user in range(4)))
             await connection.execute("TRUNCATE item")
 
@@ -670,7 +674,9 @@ def test_tasks_that_share_a_connection_keep_their_contexts(probe: Probe) -> None
 
 def test_a_cancelled_task_leaves_a_usable_connection(probe: Probe) -> None:
     async def cancel() -> None:
-        async with await pyhist.AsyncConnection.connect(probe.dsn, autocommit=True) as connection:
+        async with await pyhist.AsyncConnection.connect(
+            probe.dsn, autocommit=True, **probe.options
+        ) as connection:
             async with pyhist.context(user=1):
                 with pytest.raises(asyncio.TimeoutError):
                     await asyncio.wait_for(connection.execute("SELECT pg_sleep(60)"), 0.2)

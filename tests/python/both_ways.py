@@ -1,0 +1,30 @@
+"""Which tests run twice, with a server and with a PgBouncer in transaction mode in front of it, and which cannot."""
+
+from __future__ import annotations
+
+BOTH_WAYS = (
+    "test_alembic",
+    "test_asyncpg",
+    "test_connection",
+    "test_django",
+    "test_pool",
+    "test_psycopg2",
+    "test_sqlalchemy",
+)
+
+# What is said of a session is not said of a client of PgBouncer, who has a session for a transaction only.
+DIRECT_ONLY = {
+    # A prepared statement belongs to a session: before PgBouncer 1.21 its clients cannot have any.
+    "test_prepared_statements_have_the_context",
+    "test_a_prepared_statement_has_the_context_it_is_run_in",
+    # It refuses the parameter `options`, or drops it.
+    "test_old_string_syntax_carries_it",
+    "test_other_encodings_and_old_string_syntax_carry_it",
+    # The process that a client is told of is not the server's.
+    "test_an_ended_session_is_told_as_psycopg_tells_it",
+    "test_an_ended_session_is_told_as_asyncpg_tells_it",
+    "test_a_closed_connection_is_told_as_psycopg2_tells_it",
+    # Round trips are counted on the way to the server.
+    "test_a_context_costs_no_round_trip",
+    "test_a_statement_that_gets_a_transaction_of_its_own_costs_two_more",
+}
