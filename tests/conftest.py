@@ -21,7 +21,6 @@ import psycopg.conninfo
 import psycopg.sql
 import pytest
 import testing.postgresql
-
 from pgbouncer import running_pgbouncer
 
 from pyhist.install import install

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 BOTH_WAYS = (
     "test_alembic",
     "test_asyncpg",
     "test_connection",
-    "test_django",
     "test_pool",
     "test_psycopg2",
     "test_sqlalchemy",
@@ -27,4 +28,16 @@ DIRECT_ONLY = {
     # Round trips are counted on the way to the server.
     "test_a_context_costs_no_round_trip",
     "test_a_statement_that_gets_a_transaction_of_its_own_costs_two_more",
+}
+
+# What SQLAlchemy's `connect_args` say to each driver.
+WITHOUT_PREPARED_STATEMENTS: dict[str, dict[str, Any]] = {
+    "psycopg": {"prepare_threshold": None},
+    "psycopg2": {},
+    "psycopg_async": {"prepare_threshold": None},
+    "asyncpg": {
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+        "prepared_statement_name_func": lambda: "",
+    },
 }

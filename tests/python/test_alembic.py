@@ -18,6 +18,8 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.config import Config
 from alembic.operations import Operations, ops
 from alembic.runtime.migration import MigrationContext
+from both_ways import WITHOUT_PREPARED_STATEMENTS
+from pgbouncer import pooled
 from psycopg.conninfo import conninfo_to_dict
 
 import pyhist
@@ -33,6 +35,7 @@ from sqlalchemy import create_engine, pool
 import pyhist.alembic
 
 url = context.config.get_main_option("sqlalchemy.url")
+options = {"poolclass": pool.NullPool, "connect_args": context.config.attributes["connect_args"]}
 
 
 def migrate(connection):
@@ -42,7 +45,7 @@ def migrate(connection):
 
 
 async def migrate_async():
-    engine = create_async_engine(url, poolclass=pool.NullPool)
+    engine = create_async_engine(url, **options)
     async with engine.connect() as connection:
         await connection.run_sync(migrate)
 
@@ -54,7 +57,7 @@ if context.is_offline_mode():
 elif "asyncpg" in url:
     asyncio.run(migrate_async())
 else:
-    with create_engine(url, poolclass=pool.NullPool).connect() as connection:
+    with create_engine(url, **options).connect() as connection:
         migrate(connection)
 """
 MIGRATION = """
@@ -77,7 +80,7 @@ CONDITION = r"NEW.email LIKE '%@example.com' OR NEW.email = 'a:b \: %s'"
 class Project:
     """A folder with migrations, and the database that they are about."""
 
-    def __init__(self, folder: Path, database: str, driver: str) -> None:
+    def __init__(self, folder: Path, database: str, driver: str, connect_args: dict[str, Any]) -> None:
         given = conninfo_to_dict(database)
         url = f"postgresql+{driver}://{given['user']}@/{given['dbname']}?host={given['host']}&port={given['port']}"
         self.output = io.StringIO()
@@ -85,6 +88,7 @@ class Project:
         self.config.set_main_option("script_location", str(folder))
         self.config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
         self.config.set_main_option("path_separator", "os")
+        self.config.attributes["connect_args"] = connect_args
         self._versions = folder / "versions"
         self._versions.mkdir(parents=True)
         (folder / "env.py").write_text(ENV)
@@ -115,8 +119,14 @@ def users(database: str) -> psycopg.Connection[Any]:
 
 
 @pytest.fixture(params=["psycopg", "psycopg2", "asyncpg"])
-def project(request: pytest.FixtureRequest, database: str, users: Any, tmp_path: Path) -> Project:
-    return Project(tmp_path / "migrations", database, request.param)
+def project(
+    request: pytest.FixtureRequest, database: str, users: Any, tmp_path: Path, through_pgbouncer: bool
+) -> Project:
+    driver, connect_args = request.param, {}
+    if through_pgbouncer:
+        database = pooled(database, request.getfixturevalue("pgbouncer"))
+        connect_args = WITHOUT_PREPARED_STATEMENTS[driver]
+    return Project(tmp_path / "migrations", database, driver, connect_args)
 
 
 def labels(connection: psycopg.Connection[Any]) -> list[str]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import django
 import httpx
+import pgbouncer
 import psycopg
 import pytest
 from proxy import counting_proxy
@@ -98,8 +99,16 @@ if django.VERSION >= (5, 2):
 
 
 numbers = itertools.count(1)
-POOLED = {"pool": {"min_size": 1, "max_size": 4}} if django.VERSION >= (5, 1) else {}
-OPTIONS: list[dict[str, Any]] = [{}, {"server_side_binding": True}, *([POOLED] if POOLED else [])]
+CLIENT_SIDE: dict[str, Any] = {}
+SERVER_SIDE: dict[str, Any] = {"server_side_binding": True}
+POOLED: dict[str, Any] = {"pool": {"min_size": 1, "max_size": 5}} if django.VERSION >= (5, 1) else {}
+WAYS = {
+    "client-side": CLIENT_SIDE,
+    "server-side": SERVER_SIDE,
+    "pooled": POOLED,
+    "client-side-pgbouncer": CLIENT_SIDE,
+    "server-side-pooled-pgbouncer": SERVER_SIDE | POOLED,
+}
 
 
 @contextlib.contextmanager
@@ -169,12 +178,15 @@ def opened(server: Any, migrated: str, **settings: Any) -> Iterator[Library]:
             yield Library(server.dsn(name), observer)
 
 
-@pytest.fixture(params=OPTIONS, ids=["client-side", "server-side", "pooled"][: len(OPTIONS)])
+@pytest.fixture(params=WAYS, ids=WAYS)
 def library(request: pytest.FixtureRequest, server: Any, migrated: str) -> Iterator[Library]:
     """A library; its connections are used by one request after the other."""
-    with opened(
-        server, migrated, OPTIONS=request.param, CONN_MAX_AGE=0 if "pool" in request.param else None
-    ) as it:
+    way = WAYS[request.param]
+    settings = {"OPTIONS": way, "CONN_MAX_AGE": 0 if "pool" in way else None}
+    if "pgbouncer" in request.param:
+        settings |= {"HOST": str(request.getfixturevalue("pgbouncer")), "PORT": pgbouncer.PORT}
+        settings["DISABLE_SERVER_SIDE_CURSORS"] = True
+    with opened(server, migrated, **settings) as it:
         yield it
 
 
@@ -568,6 +580,28 @@ def test_values_that_json_does_not_know_become_text(library: Library) -> None:
     ]
 
 
+@pytest.mark.parametrize("library", [way for way in WAYS if "pooled" in way], indirect=True)
+def test_fifty_users_of_a_pool_of_five_keep_their_contexts(library: Library) -> None:
+    free = threading.Semaphore(5)
+
+    def write(title: str) -> None:
+        with free:
+            Book.objects.create(title=title)
+            connection.close()
+
+    def work(user: int) -> None:
+        with pyhist.context(user=user):
+            for number in range(4):
+                write(f"{user} {number}")
+        write(f"{user}")
+
+    with ThreadPoolExecutor(50) as threads:
+        list(threads.map(work, range(50)))
+    seen = library.seen()
+    assert len(seen) == 50 * 5
+    assert all(got == ({"user": int(title.split()[0])} if " " in title else None) for title, got in seen)
+
+
 def test_all_databases_have_the_context(server: Any, migrated: str, one_library: Library) -> None:
     with new_database(server, migrated) as name, using(server, "other", name):
         with psycopg.connect(server.dsn(name), autocommit=True) as observer:
@@ -596,7 +630,7 @@ def change_books() -> None:
     copy(["d"])
 
 
-@pytest.mark.parametrize("options", OPTIONS[:2])
+@pytest.mark.parametrize("options", [CLIENT_SIDE, SERVER_SIDE])
 def test_a_context_costs_no_round_trip(server: Any, migrated: str, options: dict[str, Any]) -> None:
     counts = []
     for context in (contextlib.nullcontext(), pyhist.context(user=1)):

@@ -17,6 +17,7 @@ import psycopg
 import psycopg2
 import pytest
 import sqlalchemy as sa
+from both_ways import WITHOUT_PREPARED_STATEMENTS
 from probe import Probe
 from proxy import counting_proxy
 from psycopg.conninfo import conninfo_to_dict
@@ -27,16 +28,6 @@ from sqlalchemy.util import await_only
 import pyhist
 
 DRIVERS = ["psycopg", "psycopg2", "psycopg_async", "asyncpg"]
-WITHOUT_PREPARED_STATEMENTS: dict[str, dict[str, Any]] = {
-    "psycopg": {"prepare_threshold": None},
-    "psycopg2": {},
-    "psycopg_async": {"prepare_threshold": None},
-    "asyncpg": {
-        "statement_cache_size": 0,
-        "prepared_statement_cache_size": 0,
-        "prepared_statement_name_func": lambda: "",
-    },
-}
 ITEM = sa.table("item", sa.column("id", sa.Integer), sa.column("name", sa.String))
 
 
