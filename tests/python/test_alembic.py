@@ -39,13 +39,13 @@ options = {"poolclass": pool.NullPool, "connect_args": context.config.attributes
 
 
 def migrate(connection):
-    context.configure(connection=connection)
+    context.configure(connection=connection, transaction_per_migration=True)
     with context.begin_transaction():
         context.run_migrations()
 
 
 async def migrate_async():
-    engine = create_async_engine(url, **options)
+    engine = pyhist.instrument(create_async_engine(url, **options))
     async with engine.connect() as connection:
         await connection.run_sync(migrate)
 
@@ -57,12 +57,14 @@ if context.is_offline_mode():
 elif "asyncpg" in url:
     asyncio.run(migrate_async())
 else:
-    with create_engine(url, **options).connect() as connection:
+    with pyhist.instrument(create_engine(url, **options)).connect() as connection:
         migrate(connection)
 """
 MIGRATION = """
+import pyhist
 from alembic import op
 from pyhist import AfterInsert, AfterUpdate, BeforeDelete, Event, Snapshot, any_change
+from sqlalchemy import Integer, column, table
 
 revision, down_revision = "{revision}", {before!r}
 
@@ -179,6 +181,27 @@ def test_a_migration_that_fails_tracks_nothing(project: Project, users: Any) -> 
     with pytest.raises(sa.exc.DBAPIError, match="nowhere"):
         command.upgrade(project.config, "head")
     assert labels(users) == []
+
+
+def test_what_a_migration_writes_has_the_context(project: Project, users: Any) -> None:
+    project.add('op.track("users", Snapshot("user"))')
+    project.add(
+        """
+    with pyhist.context(migration="r1"):
+        op.execute("INSERT INTO users VALUES (1, 'ada')")
+        op.bulk_insert(table("users", column("id", Integer)), [{"id": 2}, {"id": 3}])
+        with op.get_context().autocommit_block():
+            op.execute("CREATE INDEX CONCURRENTLY ON users (email)")
+            op.execute("INSERT INTO users VALUES (4, 'eve')")
+    op.execute("INSERT INTO users VALUES (5, 'bob')")
+    """.strip()
+    )
+    command.upgrade(project.config, "head")
+    events = sorted(pyhist.events(users), key=lambda event: event.id)
+    contexts = [*[{"migration": "r1"}] * 4, None]
+    assert [(event.object, event.context) for event in events] == [
+        (str(number), said) for number, said in enumerate(contexts, start=1)
+    ]
 
 
 def test_a_table_can_be_made_and_tracked_and_dropped(project: Project, users: Any) -> None:

@@ -415,6 +415,31 @@ async def test_an_error_inside_a_context_leaves_nothing_behind(probe: Probe) -> 
     assert probe.seen() == [(1, {"user": 1}), (2, {"user": 1}), (3, None)]
 
 
+@in_both_modes
+@asynchronous
+async def test_decorated_coroutines_have_the_context(probe: Probe, in_transaction: bool) -> None:
+    async with connected(probe) as connection, mode(connection, in_transaction):
+
+        async def add(number: int) -> None:
+            await connection.fetch("SELECT add($1)", number)
+
+        @pyhist.context(job="generator")
+        async def generator() -> AsyncIterator[None]:
+            await add(2)
+            yield
+            await add(4)
+
+        await pyhist.context(job="coroutine")(add)(1)
+        async for _ in generator():
+            await add(3)
+    assert probe.seen() == [
+        (1, {"job": "coroutine"}),
+        (2, {"job": "generator"}),
+        (3, None),
+        (4, {"job": "generator"}),
+    ]
+
+
 STATEMENTS: list[tuple[Any, ...]] = [
     ("execute", "INSERT INTO item VALUES (1, 'a'), (2, 'b')"),
     ("fetch", "INSERT INTO item VALUES ($1, $2) RETURNING *", 3, "c"),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import date
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -48,6 +51,98 @@ def test_all_statements_of_a_context_have_its_id(carrying: Any, probe: Probe) ->
         carrying.execute("SELECT add(2)")
         settle(carrying)
     assert probe.ids() == [str(active.id)] * 2
+
+
+def test_a_call_adds_to_the_context_that_is_active_and_to_nothing_else(carrying: Any, probe: Probe) -> None:
+    def write(number: int) -> None:
+        pyhist.context(number=number)
+        carrying.execute("SELECT add(%s)", [number])
+
+    write(1)
+    with pyhist.context(user=1):
+        write(2)
+    write(3)
+    settle(carrying)
+    assert probe.seen() == [(1, None), (2, {"user": 1, "number": 2}), (3, None)]
+
+
+def test_values_that_json_does_not_know_are_text(carrying: Any, probe: Probe) -> None:
+    with pyhist.context(day=date(2026, 1, 31), id=UUID(int=7), price=Decimal("1.10"), key=("a", {"b"})):
+        carrying.execute("SELECT add(1)")
+    settle(carrying)
+    written = {"day": "2026-01-31", "id": str(UUID(int=7)), "price": "1.10", "key": ["a", "{'b'}"]}
+    assert probe.seen() == [(1, written)]
+
+
+def test_what_is_decorated_has_the_context(carrying: Any, probe: Probe) -> None:
+    @pyhist.context(job="function")
+    def function() -> None:
+        carrying.execute("SELECT add(1)")
+
+    @pyhist.context(job="generator")
+    def generator() -> Iterator[None]:
+        carrying.execute("SELECT add(2)")
+        yield
+        carrying.execute("SELECT add(4)")
+
+    function()
+    for _ in generator():
+        carrying.execute("SELECT add(3)")
+    settle(carrying)
+    assert probe.seen() == [
+        (1, {"job": "function"}),
+        (2, {"job": "generator"}),
+        (3, None),
+        (4, {"job": "generator"}),
+    ]
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_decorated_coroutines_have_the_context(probe: Probe, autocommit: bool) -> None:
+    async def work() -> None:
+        async with await pyhist.AsyncConnection.connect(
+            probe.dsn, autocommit=autocommit, **probe.options
+        ) as connection:
+
+            @pyhist.context(job="coroutine")
+            async def coroutine() -> None:
+                await connection.execute("SELECT add(1)")
+
+            @pyhist.context(job="generator")
+            async def generator() -> AsyncIterator[None]:
+                await connection.execute("SELECT add(2)")
+                yield
+                await connection.execute("SELECT add(4)")
+
+            await coroutine()
+            async for _ in generator():
+                await connection.execute("SELECT add(3)")
+
+    asyncio.run(work())
+    assert probe.seen() == [
+        (1, {"job": "coroutine"}),
+        (2, {"job": "generator"}),
+        (3, None),
+        (4, {"job": "generator"}),
+    ]
+
+
+def test_an_error_inside_a_context_leaves_nothing_behind(carrying: Any, probe: Probe) -> None:
+    @pyhist.context(user=1)
+    def fail() -> None:
+        carrying.execute("SELECT add(1)")
+        settle(carrying)
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            carrying.execute("SELECT add(1)")
+        carrying.rollback()
+        carrying.execute("SELECT add(2)")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    carrying.execute("SELECT add(3)")
+    settle(carrying)
+    assert probe.seen() == [(1, {"user": 1}), (2, {"user": 1}), (3, None)]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import httpx
 import pgbouncer
 import psycopg
 import pytest
+from asgiref.sync import sync_to_async
 from proxy import counting_proxy
 from serving import serving
 
@@ -409,6 +410,33 @@ def create(*titles: str | None) -> None:
     with transaction.atomic():
         for title in titles:
             Book.objects.create(title=title)
+
+
+def test_what_is_decorated_has_the_context(library: Library) -> None:
+    @pyhist.context(job="generator")
+    def generator() -> Iterator[None]:
+        create("b")
+        yield
+        create("d")
+
+    @pyhist.context(job="coroutine")
+    async def coroutine() -> None:
+        pyhist.context(step=1)
+        await Book.objects.acreate(title="e")
+        await sync_to_async(lambda: connection.close())()  # which is another one in another thread
+
+    pyhist.context(job="function")(create)("a")
+    for _ in generator():
+        pyhist.context(step=1)
+        create("c")
+    asyncio.run(coroutine())
+    assert library.seen() == [
+        ("a", {"job": "function"}),
+        ("b", {"job": "generator"}),
+        ("c", None),
+        ("d", {"job": "generator"}),
+        ("e", {"job": "coroutine", "step": 1}),
+    ]
 
 
 def go_on_after_an_error() -> None:
