@@ -127,10 +127,10 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def pgbouncer(server: Server) -> Iterator[Path]:
-    """The folder with the socket of a PgBouncer in front of `server`."""
-    with running_pgbouncer(server) as folder:
-        yield folder
+def pgbouncer(server: Server) -> Iterator[None]:
+    """A PgBouncer in transaction mode in front of `server`: `pgbouncer.pooled(dsn)` leads through it."""
+    with running_pgbouncer(server):
+        yield
 
 
 @contextlib.contextmanager

@@ -24,18 +24,18 @@ from pyhist.server import new_folder
 if TYPE_CHECKING:
     from conftest import Server
 
-PORT = 6432  # only a part of the socket's name
+PORT = 6432  # only a part of the name of a socket, which is beside the server's
 PLACES = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
 # So few connections to the server that clients get each other's. Other users than postgres are looked up there.
 CONFIGURATION = """
 [databases]
-* = host={server_folder} port={server_port} auth_user=postgres
+* = host={sockets} port={server_port} auth_user=postgres
 
 [pgbouncer]
 pool_mode = transaction
 default_pool_size = 2
 max_client_conn = 500
-unix_socket_dir = {folder}
+unix_socket_dir = {sockets}
 listen_port = {port}
 auth_type = trust
 auth_file = {folder}/users.txt
@@ -81,8 +81,8 @@ def fetch(tree: Path) -> None:
 
 
 @contextlib.contextmanager
-def running_pgbouncer(server: Server) -> Iterator[Path]:
-    """Run a PgBouncer in front of the server, as the account that runs that, and give its socket's folder."""
+def running_pgbouncer(server: Server) -> Iterator[None]:
+    """Run a PgBouncer in front of the server, as the account that runs that."""
     program, tree = installation()
     folder = new_folder()
     options = server.installation.as_server()
@@ -94,18 +94,16 @@ def running_pgbouncer(server: Server) -> Iterator[Path]:
         libraries = os.pathsep.join(map(str, copy.glob("usr/lib/*-linux-*")))
         options["env"] = options["env"] | {"LD_LIBRARY_PATH": libraries}
     configuration = CONFIGURATION.format(
-        folder=folder, port=PORT, server_folder=f"{server.base_dir}/tmp", server_port=server.port
+        folder=folder, sockets=f"{server.base_dir}/tmp", port=PORT, server_port=server.port
     )
     (folder / "pgbouncer.ini").write_text(configuration)
     (folder / "users.txt").write_text('"postgres" ""\n')
     with subprocess.Popen([program, "--quiet", folder / "pgbouncer.ini"], **options) as process:
         try:
-            console = psycopg.conninfo.make_conninfo(
-                pooled(server.dsn("pgbouncer"), folder), connect_timeout=10
-            )
+            console = psycopg.conninfo.make_conninfo(pooled(server.dsn("pgbouncer")), connect_timeout=10)
             while not answers(console):
                 assert process.poll() is None, (folder / "pgbouncer.log").read_text()
-            yield folder
+            yield
         finally:
             process.terminate()
             process.wait()
@@ -121,6 +119,6 @@ def answers(console: str) -> bool:
     return False
 
 
-def pooled(dsn: str, folder: Path) -> str:
-    """The connection string of the same database through the PgBouncer with its socket in the folder."""
-    return psycopg.conninfo.make_conninfo(dsn, host=str(folder), port=PORT)
+def pooled(dsn: str) -> str:
+    """The connection string of a server's database through the PgBouncer in front of it."""
+    return psycopg.conninfo.make_conninfo(dsn, port=PORT)

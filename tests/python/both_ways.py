@@ -18,6 +18,9 @@ DIRECT_ONLY = {
     # A prepared statement belongs to a session: before PgBouncer 1.21 its clients cannot have any.
     "test_prepared_statements_have_the_context",
     "test_a_prepared_statement_has_the_context_it_is_run_in",
+    # So does a cursor that outlives its transaction.
+    "test_a_named_cursor_in_autocommit_has_the_context",
+    "test_a_named_cursor_that_outlives_its_transaction_has_the_context",
     # It refuses the parameter `options`, or drops it.
     "test_old_string_syntax_carries_it",
     "test_other_encodings_and_old_string_syntax_carry_it",

@@ -42,7 +42,8 @@ def probe(request: pytest.FixtureRequest, empty_database: str, through_pgbouncer
         observer.execute(PROBE)
         dsn = empty_database
         if through_pgbouncer:
-            dsn = pooled(dsn, request.getfixturevalue("pgbouncer"))
+            request.getfixturevalue("pgbouncer")
+            dsn = pooled(dsn)
         yield Probe(dsn, observer, through_pgbouncer)
 
 

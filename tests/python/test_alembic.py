@@ -126,7 +126,8 @@ def project(
 ) -> Project:
     driver, connect_args = request.param, {}
     if through_pgbouncer:
-        database = pooled(database, request.getfixturevalue("pgbouncer"))
+        request.getfixturevalue("pgbouncer")
+        database = pooled(database)
         connect_args = WITHOUT_PREPARED_STATEMENTS[driver]
     return Project(tmp_path / "migrations", database, driver, connect_args)
 

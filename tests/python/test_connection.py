@@ -280,6 +280,12 @@ def test_a_named_cursor_has_the_context_it_was_opened_in(open_connection: Any, p
                 cursor.execute("SELEC")
     connection.rollback()
     assert probe.seen() == []
+
+
+def test_a_named_cursor_that_outlives_its_transaction_has_the_context(
+    open_connection: Any, probe: Probe
+) -> None:
+    connection = open_connection()
     with pyhist.context(user=3), connection.cursor("named", withhold=True) as cursor:
         cursor.execute("SELECT add(n) FROM generate_series(1, 3) AS n")
         connection.commit()

@@ -185,8 +185,8 @@ def library(request: pytest.FixtureRequest, server: Any, migrated: str) -> Itera
     way = WAYS[request.param]
     settings = {"OPTIONS": way, "CONN_MAX_AGE": 0 if "pool" in way else None}
     if "pgbouncer" in request.param:
-        settings |= {"HOST": str(request.getfixturevalue("pgbouncer")), "PORT": pgbouncer.PORT}
-        settings["DISABLE_SERVER_SIDE_CURSORS"] = True
+        request.getfixturevalue("pgbouncer")
+        settings |= {"PORT": pgbouncer.PORT, "DISABLE_SERVER_SIDE_CURSORS": True}
     with opened(server, migrated, **settings) as it:
         yield it
 
