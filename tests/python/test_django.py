@@ -191,6 +191,9 @@ def library(request: pytest.FixtureRequest, server: Any, migrated: str) -> Itera
         yield it
 
 
+directly = pytest.mark.parametrize("library", [way for way in WAYS if "pgbouncer" not in way], indirect=True)
+
+
 @pytest.fixture
 def one_library(server: Any, migrated: str) -> Iterator[Library]:
     """A library with the settings that Django has by itself."""
@@ -818,6 +821,7 @@ def test_django_finds_nothing_that_migrations_lack(one_library: Library) -> None
 # Events
 
 
+@directly
 def test_events_are_asked_as_other_models_are(library: Library) -> None:
     with pyhist.context(user="ada", url="/a"):
         create("a")
@@ -838,6 +842,7 @@ def test_events_are_asked_as_other_models_are(library: Library) -> None:
         last.delete()
 
 
+@directly
 def test_events_lead_to_their_contexts(library: Library) -> None:
     forwards(Track("book", pyhist.Snapshot("book.title"), fields=["title"], event_table="titles"))
     with pyhist.context(user="ada") as active:
@@ -855,6 +860,7 @@ def test_events_lead_to_their_contexts(library: Library) -> None:
     assert str(Context.objects.get(metadata__user="ada")) == str(active.id)
 
 
+@directly
 def test_the_events_of_any_model_can_be_asked(library: Library) -> None:
     with connection.schema_editor() as editor:
         editor.create_model(Loan)
@@ -886,6 +892,7 @@ def test_the_events_of_any_model_can_be_asked(library: Library) -> None:
 
 if django.VERSION >= (5, 2):
 
+    @directly
     def test_the_events_of_a_key_of_several_columns_can_be_asked(library: Library) -> None:
         with connection.schema_editor() as editor:
             editor.create_model(Line)
@@ -898,6 +905,7 @@ if django.VERSION >= (5, 2):
         assert recorded.pgh_obj_id == '{"number": 2, "the_order": 1}'
 
 
+@directly
 def test_all_that_happened_is_one_model(library: Library) -> None:
     forwards(Track("book", pyhist.Snapshot("book.title"), fields=["title"], event_table="titles"))
     with pyhist.context(user="ada") as active:
@@ -924,6 +932,7 @@ def test_all_that_happened_is_one_model(library: Library) -> None:
     assert RecordedEvent.objects.referring_to(book).count() == 4
 
 
+@directly
 def test_the_admin_shows_the_history_of_an_object(library: Library) -> None:
     with pyhist.context(user="<ada>", url="/a"):
         create("a")

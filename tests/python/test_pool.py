@@ -93,8 +93,7 @@ def test_fifty_threads_on_a_pool_of_five_keep_their_contexts(probe: Probe, by_cl
     assert all(got == (None if item % 100 == 99 else {"user": item // 100}) for item, got in seen)
 
 
-@pytest.mark.parametrize("autocommit", [True, False])
-@pytest.mark.parametrize("by_class", [True, False])
+@pytest.mark.parametrize(("by_class", "autocommit"), [(True, False), (False, True)])
 def test_fifty_tasks_on_a_pool_of_five_keep_their_contexts(
     probe: Probe, by_class: bool, autocommit: bool
 ) -> None:
