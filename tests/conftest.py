@@ -21,6 +21,7 @@ import psycopg.conninfo
 import psycopg.sql
 import pytest
 import testing.postgresql
+from pgbouncer import running_pgbouncer
 
 from pyhist.install import install
 from pyhist.server import INITDB_OPTIONS, Installation, find_bindir, new_folder
@@ -123,6 +124,13 @@ def server() -> Iterator[Server]:
             for contrib in ("hstore", "citext"):
                 connection.execute(f"CREATE EXTENSION {contrib}")
         yield server
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(server: Server) -> Iterator[None]:
+    """A PgBouncer in transaction mode in front of `server`: `pgbouncer.pooled(dsn)` leads through it."""
+    with running_pgbouncer(server):
+        yield
 
 
 @contextlib.contextmanager

@@ -202,7 +202,11 @@ def name_of(document: Path) -> str:
 
 
 @pytest.mark.parametrize("document", RUNNING, ids=name_of)
-def test_the_code_of_a_document_runs_and_gives_what_is_shown(document: Path, reader: Reader) -> None:
+def test_the_code_of_a_document_runs_and_gives_what_is_shown(
+    document: Path, reader: Reader, request: pytest.FixtureRequest
+) -> None:
+    if document.stem == "pgbouncer":
+        request.getfixturevalue("pgbouncer")
     for block in blocks(document):
         if block.database:
             make_database(reader.server, block.database)

@@ -10,6 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 from blocking import Blocking
+from both_ways import BOTH_WAYS, DIRECT_ONLY
+from pgbouncer import pooled
 from probe import PROBE, Probe
 
 import pyhist
@@ -18,12 +20,31 @@ from pyhist import aio
 Functions = Any
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs tests of drivers twice: with a server, and with a PgBouncer in front of it."""
+    if "through_pgbouncer" in metafunc.fixturenames and metafunc.module.__name__ in BOTH_WAYS:
+        ways = {"direct": False}
+        if metafunc.function.__name__ not in DIRECT_ONLY:
+            ways["pgbouncer"] = True
+        metafunc.parametrize("through_pgbouncer", ways.values(), ids=ways.keys(), indirect=True)
+
+
 @pytest.fixture
-def probe(empty_database: str) -> Iterator[Probe]:
+def through_pgbouncer(request: pytest.FixtureRequest) -> bool:
+    """Whether the test's connections go through a PgBouncer."""
+    return getattr(request, "param", False)
+
+
+@pytest.fixture
+def probe(request: pytest.FixtureRequest, empty_database: str, through_pgbouncer: bool) -> Iterator[Probe]:
     """A fresh `Probe`."""
     with closing(psycopg.connect(empty_database, autocommit=True)) as observer:
         observer.execute(PROBE)
-        yield Probe(empty_database, observer)
+        dsn = empty_database
+        if through_pgbouncer:
+            request.getfixturevalue("pgbouncer")
+            dsn = pooled(dsn)
+        yield Probe(dsn, observer, through_pgbouncer)
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -34,6 +55,7 @@ def open_connection(request: pytest.FixtureRequest, probe: Probe) -> Iterator[Ca
             loop = stack.enter_context(closing(asyncio.new_event_loop()))
 
         def open_connection(carrying: bool = True, **kwargs: Any) -> Any:
+            kwargs = probe.options | kwargs
             if request.param == "sync":
                 kind = pyhist.Connection if carrying else psycopg.Connection
                 return stack.enter_context(closing(kind.connect(probe.dsn, **kwargs)))

@@ -30,10 +30,19 @@ CREATE FUNCTION add(id integer, name text DEFAULT NULL) RETURNS integer LANGUAGE
 
 @dataclass(frozen=True)
 class Probe:
-    """A database with a table `item`, a function `add(id)` that writes to it, and what was seen of that."""
+    """A database with a table `item`, a function `add(id)` that writes to it, and what was seen of that.
+
+    `dsn` leads there directly or through a PgBouncer; the observer is always connected directly.
+    """
 
     dsn: str
     observer: psycopg.Connection[Any]
+    through_pgbouncer: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What psycopg's `connect` needs besides the connection string."""
+        return {"prepare_threshold": None} if self.through_pgbouncer else {}
 
     def seen(self) -> list[tuple[int, dict[str, Any] | None]]:
         """The items written since the last look, and the metadata they were written with, in order."""

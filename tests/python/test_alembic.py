@@ -18,6 +18,8 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.config import Config
 from alembic.operations import Operations, ops
 from alembic.runtime.migration import MigrationContext
+from both_ways import WITHOUT_PREPARED_STATEMENTS
+from pgbouncer import pooled
 from psycopg.conninfo import conninfo_to_dict
 
 import pyhist
@@ -33,16 +35,17 @@ from sqlalchemy import create_engine, pool
 import pyhist.alembic
 
 url = context.config.get_main_option("sqlalchemy.url")
+options = {"poolclass": pool.NullPool, "connect_args": context.config.attributes["connect_args"]}
 
 
 def migrate(connection):
-    context.configure(connection=connection)
+    context.configure(connection=connection, transaction_per_migration=True)
     with context.begin_transaction():
         context.run_migrations()
 
 
 async def migrate_async():
-    engine = create_async_engine(url, poolclass=pool.NullPool)
+    engine = pyhist.instrument(create_async_engine(url, **options))
     async with engine.connect() as connection:
         await connection.run_sync(migrate)
 
@@ -54,12 +57,14 @@ if context.is_offline_mode():
 elif "asyncpg" in url:
     asyncio.run(migrate_async())
 else:
-    with create_engine(url, poolclass=pool.NullPool).connect() as connection:
+    with pyhist.instrument(create_engine(url, **options)).connect() as connection:
         migrate(connection)
 """
 MIGRATION = """
+import pyhist
 from alembic import op
 from pyhist import AfterInsert, AfterUpdate, BeforeDelete, Event, Snapshot, any_change
+from sqlalchemy import Integer, column, table
 
 revision, down_revision = "{revision}", {before!r}
 
@@ -77,7 +82,7 @@ CONDITION = r"NEW.email LIKE '%@example.com' OR NEW.email = 'a:b \: %s'"
 class Project:
     """A folder with migrations, and the database that they are about."""
 
-    def __init__(self, folder: Path, database: str, driver: str) -> None:
+    def __init__(self, folder: Path, database: str, driver: str, connect_args: dict[str, Any]) -> None:
         given = conninfo_to_dict(database)
         url = f"postgresql+{driver}://{given['user']}@/{given['dbname']}?host={given['host']}&port={given['port']}"
         self.output = io.StringIO()
@@ -85,6 +90,7 @@ class Project:
         self.config.set_main_option("script_location", str(folder))
         self.config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
         self.config.set_main_option("path_separator", "os")
+        self.config.attributes["connect_args"] = connect_args
         self._versions = folder / "versions"
         self._versions.mkdir(parents=True)
         (folder / "env.py").write_text(ENV)
@@ -115,8 +121,15 @@ def users(database: str) -> psycopg.Connection[Any]:
 
 
 @pytest.fixture(params=["psycopg", "psycopg2", "asyncpg"])
-def project(request: pytest.FixtureRequest, database: str, users: Any, tmp_path: Path) -> Project:
-    return Project(tmp_path / "migrations", database, request.param)
+def project(
+    request: pytest.FixtureRequest, database: str, users: Any, tmp_path: Path, through_pgbouncer: bool
+) -> Project:
+    driver, connect_args = request.param, {}
+    if through_pgbouncer:
+        request.getfixturevalue("pgbouncer")
+        database = pooled(database)
+        connect_args = WITHOUT_PREPARED_STATEMENTS[driver]
+    return Project(tmp_path / "migrations", database, driver, connect_args)
 
 
 def labels(connection: psycopg.Connection[Any]) -> list[str]:
@@ -169,6 +182,27 @@ def test_a_migration_that_fails_tracks_nothing(project: Project, users: Any) -> 
     with pytest.raises(sa.exc.DBAPIError, match="nowhere"):
         command.upgrade(project.config, "head")
     assert labels(users) == []
+
+
+def test_what_a_migration_writes_has_the_context(project: Project, users: Any) -> None:
+    project.add('op.track("users", Snapshot("user"))')
+    project.add(
+        """
+    with pyhist.context(migration="r1"):
+        op.execute("INSERT INTO users VALUES (1, 'ada')")
+        op.bulk_insert(table("users", column("id", Integer)), [{"id": 2}, {"id": 3}])
+        with op.get_context().autocommit_block():
+            op.execute("CREATE INDEX CONCURRENTLY ON users (email)")
+            op.execute("INSERT INTO users VALUES (4, 'eve')")
+    op.execute("INSERT INTO users VALUES (5, 'bob')")
+    """.strip()
+    )
+    command.upgrade(project.config, "head")
+    events = sorted(pyhist.events(users), key=lambda event: event.id)
+    contexts = [*[{"migration": "r1"}] * 4, None]
+    assert [(event.object, event.context) for event in events] == [
+        (str(number), said) for number, said in enumerate(contexts, start=1)
+    ]
 
 
 def test_a_table_can_be_made_and_tracked_and_dropped(project: Project, users: Any) -> None:

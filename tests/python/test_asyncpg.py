@@ -30,12 +30,19 @@ def asynchronous(test: Callable[..., Any]) -> Callable[..., None]:
     return run
 
 
+def arguments_of(probe: Probe) -> dict[str, Any]:
+    """What asyncpg needs to connect."""
+    arguments: dict[str, Any] = dict(part.split("=", 1) for part in probe.dsn.split())
+    arguments["database"] = arguments.pop("dbname")
+    if probe.through_pgbouncer:
+        arguments["statement_cache_size"] = 0
+    return arguments
+
+
 @asynccontextmanager
 async def connected(probe: Probe, carrying: bool = True, **kwargs: Any) -> AsyncIterator[Any]:
     kind = pyhist.asyncpg.Connection if carrying else asyncpg.Connection
-    arguments = dict(part.split("=", 1) for part in probe.dsn.split())
-    arguments["database"] = arguments.pop("dbname")
-    connection = await asyncpg.connect(connection_class=kind, **arguments | kwargs)
+    connection = await asyncpg.connect(connection_class=kind, **arguments_of(probe) | kwargs)
     try:
         yield connection
     finally:
@@ -43,10 +50,8 @@ async def connected(probe: Probe, carrying: bool = True, **kwargs: Any) -> Async
 
 
 def pool_of(probe: Probe, size: int, **kwargs: Any) -> Any:
-    arguments = dict(part.split("=", 1) for part in probe.dsn.split())
-    arguments["database"] = arguments.pop("dbname")
     kwargs = {"connection_class": pyhist.asyncpg.Connection} | kwargs
-    return asyncpg.create_pool(min_size=size, max_size=size, **arguments, **kwargs)
+    return asyncpg.create_pool(min_size=size, max_size=size, **arguments_of(probe), **kwargs)
 
 
 @asynccontextmanager
@@ -410,6 +415,31 @@ async def test_an_error_inside_a_context_leaves_nothing_behind(probe: Probe) -> 
     assert probe.seen() == [(1, {"user": 1}), (2, {"user": 1}), (3, None)]
 
 
+@in_both_modes
+@asynchronous
+async def test_decorated_coroutines_have_the_context(probe: Probe, in_transaction: bool) -> None:
+    async with connected(probe) as connection, mode(connection, in_transaction):
+
+        async def add(number: int) -> None:
+            await connection.fetch("SELECT add($1)", number)
+
+        @pyhist.context(job="generator")
+        async def generator() -> AsyncIterator[None]:
+            await add(2)
+            yield
+            await add(4)
+
+        await pyhist.context(job="coroutine")(add)(1)
+        async for _ in generator():
+            await add(3)
+    assert probe.seen() == [
+        (1, {"job": "coroutine"}),
+        (2, {"job": "generator"}),
+        (3, None),
+        (4, {"job": "generator"}),
+    ]
+
+
 STATEMENTS: list[tuple[Any, ...]] = [
     ("execute", "INSERT INTO item VALUES (1, 'a'), (2, 'b')"),
     ("fetch", "INSERT INTO item VALUES ($1, $2) RETURNING *", 3, "c"),
@@ -509,14 +539,13 @@ async def test_tasks_that_share_a_connection_are_told_so_as_by_asyncpg(probe: Pr
 
 @asynchronous
 async def test_a_cancelled_statement_leaves_no_transaction_behind(probe: Probe) -> None:
+    probe.observer.execute("SELECT pg_advisory_lock(1)")
     async with connected(probe) as connection:
-        await connection.execute("SELECT pg_advisory_lock(1)")
-        async with connected(probe) as other:
-            with pyhist.context(user=1):
-                with pytest.raises(asyncio.TimeoutError):
-                    await other.fetch("SELECT add(1), pg_advisory_lock($1)", 1, timeout=0.1)
-                assert not other.is_in_transaction()
-                await other.fetch("SELECT add(2)")
+        with pyhist.context(user=1):
+            with pytest.raises(asyncio.TimeoutError):
+                await connection.fetch("SELECT add(1), pg_advisory_lock($1)", 1, timeout=0.1)
+            assert not connection.is_in_transaction()
+            await connection.fetch("SELECT add(2)")
     assert probe.seen() == [(2, {"user": 1})]
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import date
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -48,6 +51,98 @@ def test_all_statements_of_a_context_have_its_id(carrying: Any, probe: Probe) ->
         carrying.execute("SELECT add(2)")
         settle(carrying)
     assert probe.ids() == [str(active.id)] * 2
+
+
+def test_a_call_adds_to_the_context_that_is_active_and_to_nothing_else(carrying: Any, probe: Probe) -> None:
+    def write(number: int) -> None:
+        pyhist.context(number=number)
+        carrying.execute("SELECT add(%s)", [number])
+
+    write(1)
+    with pyhist.context(user=1):
+        write(2)
+    write(3)
+    settle(carrying)
+    assert probe.seen() == [(1, None), (2, {"user": 1, "number": 2}), (3, None)]
+
+
+def test_values_that_json_does_not_know_are_text(carrying: Any, probe: Probe) -> None:
+    with pyhist.context(day=date(2026, 1, 31), id=UUID(int=7), price=Decimal("1.10"), key=("a", {"b"})):
+        carrying.execute("SELECT add(1)")
+    settle(carrying)
+    written = {"day": "2026-01-31", "id": str(UUID(int=7)), "price": "1.10", "key": ["a", "{'b'}"]}
+    assert probe.seen() == [(1, written)]
+
+
+def test_what_is_decorated_has_the_context(carrying: Any, probe: Probe) -> None:
+    @pyhist.context(job="function")
+    def function() -> None:
+        carrying.execute("SELECT add(1)")
+
+    @pyhist.context(job="generator")
+    def generator() -> Iterator[None]:
+        carrying.execute("SELECT add(2)")
+        yield
+        carrying.execute("SELECT add(4)")
+
+    function()
+    for _ in generator():
+        carrying.execute("SELECT add(3)")
+    settle(carrying)
+    assert probe.seen() == [
+        (1, {"job": "function"}),
+        (2, {"job": "generator"}),
+        (3, None),
+        (4, {"job": "generator"}),
+    ]
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_decorated_coroutines_have_the_context(probe: Probe, autocommit: bool) -> None:
+    async def work() -> None:
+        async with await pyhist.AsyncConnection.connect(
+            probe.dsn, autocommit=autocommit, **probe.options
+        ) as connection:
+
+            @pyhist.context(job="coroutine")
+            async def coroutine() -> None:
+                await connection.execute("SELECT add(1)")
+
+            @pyhist.context(job="generator")
+            async def generator() -> AsyncIterator[None]:
+                await connection.execute("SELECT add(2)")
+                yield
+                await connection.execute("SELECT add(4)")
+
+            await coroutine()
+            async for _ in generator():
+                await connection.execute("SELECT add(3)")
+
+    asyncio.run(work())
+    assert probe.seen() == [
+        (1, {"job": "coroutine"}),
+        (2, {"job": "generator"}),
+        (3, None),
+        (4, {"job": "generator"}),
+    ]
+
+
+def test_an_error_inside_a_context_leaves_nothing_behind(carrying: Any, probe: Probe) -> None:
+    @pyhist.context(user=1)
+    def fail() -> None:
+        carrying.execute("SELECT add(1)")
+        settle(carrying)
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            carrying.execute("SELECT add(1)")
+        carrying.rollback()
+        carrying.execute("SELECT add(2)")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    carrying.execute("SELECT add(3)")
+    settle(carrying)
+    assert probe.seen() == [(1, {"user": 1}), (2, {"user": 1}), (3, None)]
 
 
 @pytest.mark.parametrize(
@@ -185,6 +280,12 @@ def test_a_named_cursor_has_the_context_it_was_opened_in(open_connection: Any, p
                 cursor.execute("SELEC")
     connection.rollback()
     assert probe.seen() == []
+
+
+def test_a_named_cursor_that_outlives_its_transaction_has_the_context(
+    open_connection: Any, probe: Probe
+) -> None:
+    connection = open_connection()
     with pyhist.context(user=3), connection.cursor("named", withhold=True) as cursor:
         cursor.execute("SELECT add(n) FROM generate_series(1, 3) AS n")
         connection.commit()
@@ -637,7 +738,9 @@ def test_threads_that_share_a_connection_keep_their_contexts(probe: Probe) -> No
         connection.execute("INSERT INTO item VALUES (%s)", [user * 100 + 99])
 
     for autocommit in (True, False):
-        with closing(pyhist.Connection.connect(probe.dsn, autocommit=autocommit)) as connection:
+        with closing(
+            pyhist.Connection.connect(probe.dsn, autocommit=autocommit, **probe.options)
+        ) as connection:
             with ThreadPoolExecutor(4) as threads:
                 list(threads.map(work, range(4)))
             connection.commit()
@@ -657,7 +760,9 @@ def test_tasks_that_share_a_connection_keep_their_contexts(probe: Probe) -> None
         await connection.execute("INSERT INTO item VALUES (%s)", [user * 100 + 99])
 
     async def share(autocommit: bool) -> None:
-        async with await pyhist.AsyncConnection.connect(probe.dsn, autocommit=autocommit) as connection:
+        async with await pyhist.AsyncConnection.connect(
+            probe.dsn, autocommit=autocommit, **probe.options
+        ) as connection:
             await asyncio.gather(*(work(connection, user) for user in range(4)))
             await connection.execute("TRUNCATE item")
 
@@ -670,7 +775,9 @@ def test_tasks_that_share_a_connection_keep_their_contexts(probe: Probe) -> None
 
 def test_a_cancelled_task_leaves_a_usable_connection(probe: Probe) -> None:
     async def cancel() -> None:
-        async with await pyhist.AsyncConnection.connect(probe.dsn, autocommit=True) as connection:
+        async with await pyhist.AsyncConnection.connect(
+            probe.dsn, autocommit=True, **probe.options
+        ) as connection:
             async with pyhist.context(user=1):
                 with pytest.raises(asyncio.TimeoutError):
                     await asyncio.wait_for(connection.execute("SELECT pg_sleep(60)"), 0.2)

@@ -18,8 +18,10 @@ from typing import Any
 
 import django
 import httpx
+import pgbouncer
 import psycopg
 import pytest
+from asgiref.sync import sync_to_async
 from proxy import counting_proxy
 from serving import serving
 
@@ -98,8 +100,16 @@ if django.VERSION >= (5, 2):
 
 
 numbers = itertools.count(1)
-POOLED = {"pool": {"min_size": 1, "max_size": 4}} if django.VERSION >= (5, 1) else {}
-OPTIONS: list[dict[str, Any]] = [{}, {"server_side_binding": True}, *([POOLED] if POOLED else [])]
+CLIENT_SIDE: dict[str, Any] = {}
+SERVER_SIDE: dict[str, Any] = {"server_side_binding": True}
+POOLED: dict[str, Any] = {"pool": {"min_size": 1, "max_size": 5}} if django.VERSION >= (5, 1) else {}
+WAYS = {
+    "client-side": CLIENT_SIDE,
+    "server-side": SERVER_SIDE,
+    "pooled": POOLED,
+    "client-side-pgbouncer": CLIENT_SIDE,
+    "server-side-pooled-pgbouncer": SERVER_SIDE | POOLED,
+}
 
 
 @contextlib.contextmanager
@@ -169,13 +179,19 @@ def opened(server: Any, migrated: str, **settings: Any) -> Iterator[Library]:
             yield Library(server.dsn(name), observer)
 
 
-@pytest.fixture(params=OPTIONS, ids=["client-side", "server-side", "pooled"][: len(OPTIONS)])
+@pytest.fixture(params=WAYS, ids=WAYS)
 def library(request: pytest.FixtureRequest, server: Any, migrated: str) -> Iterator[Library]:
     """A library; its connections are used by one request after the other."""
-    with opened(
-        server, migrated, OPTIONS=request.param, CONN_MAX_AGE=0 if "pool" in request.param else None
-    ) as it:
+    way = WAYS[request.param]
+    settings = {"OPTIONS": way, "CONN_MAX_AGE": 0 if "pool" in way else None}
+    if "pgbouncer" in request.param:
+        request.getfixturevalue("pgbouncer")
+        settings |= {"PORT": pgbouncer.PORT, "DISABLE_SERVER_SIDE_CURSORS": True}
+    with opened(server, migrated, **settings) as it:
         yield it
+
+
+directly = pytest.mark.parametrize("library", [way for way in WAYS if "pgbouncer" not in way], indirect=True)
 
 
 @pytest.fixture
@@ -399,6 +415,33 @@ def create(*titles: str | None) -> None:
             Book.objects.create(title=title)
 
 
+def test_what_is_decorated_has_the_context(library: Library) -> None:
+    @pyhist.context(job="generator")
+    def generator() -> Iterator[None]:
+        create("b")
+        yield
+        create("d")
+
+    @pyhist.context(job="coroutine")
+    async def coroutine() -> None:
+        pyhist.context(step=1)
+        await Book.objects.acreate(title="e")
+        await sync_to_async(lambda: connection.close())()  # which is another one in another thread
+
+    pyhist.context(job="function")(create)("a")
+    for _ in generator():
+        pyhist.context(step=1)
+        create("c")
+    asyncio.run(coroutine())
+    assert library.seen() == [
+        ("a", {"job": "function"}),
+        ("b", {"job": "generator"}),
+        ("c", None),
+        ("d", {"job": "generator"}),
+        ("e", {"job": "coroutine", "step": 1}),
+    ]
+
+
 def go_on_after_an_error() -> None:
     with transaction.atomic():
         with contextlib.suppress(db.IntegrityError):
@@ -568,6 +611,28 @@ def test_values_that_json_does_not_know_become_text(library: Library) -> None:
     ]
 
 
+@pytest.mark.parametrize("library", [way for way in WAYS if "pooled" in way], indirect=True)
+def test_fifty_users_of_a_pool_of_five_keep_their_contexts(library: Library) -> None:
+    free = threading.Semaphore(5)
+
+    def write(title: str) -> None:
+        with free:
+            Book.objects.create(title=title)
+            connection.close()
+
+    def work(user: int) -> None:
+        with pyhist.context(user=user):
+            for number in range(4):
+                write(f"{user} {number}")
+        write(f"{user}")
+
+    with ThreadPoolExecutor(50) as threads:
+        list(threads.map(work, range(50)))
+    seen = library.seen()
+    assert len(seen) == 50 * 5
+    assert all(got == ({"user": int(title.split()[0])} if " " in title else None) for title, got in seen)
+
+
 def test_all_databases_have_the_context(server: Any, migrated: str, one_library: Library) -> None:
     with new_database(server, migrated) as name, using(server, "other", name):
         with psycopg.connect(server.dsn(name), autocommit=True) as observer:
@@ -596,7 +661,7 @@ def change_books() -> None:
     copy(["d"])
 
 
-@pytest.mark.parametrize("options", OPTIONS[:2])
+@pytest.mark.parametrize("options", [CLIENT_SIDE, SERVER_SIDE])
 def test_a_context_costs_no_round_trip(server: Any, migrated: str, options: dict[str, Any]) -> None:
     counts = []
     for context in (contextlib.nullcontext(), pyhist.context(user=1)):
@@ -756,6 +821,7 @@ def test_django_finds_nothing_that_migrations_lack(one_library: Library) -> None
 # Events
 
 
+@directly
 def test_events_are_asked_as_other_models_are(library: Library) -> None:
     with pyhist.context(user="ada", url="/a"):
         create("a")
@@ -776,6 +842,7 @@ def test_events_are_asked_as_other_models_are(library: Library) -> None:
         last.delete()
 
 
+@directly
 def test_events_lead_to_their_contexts(library: Library) -> None:
     forwards(Track("book", pyhist.Snapshot("book.title"), fields=["title"], event_table="titles"))
     with pyhist.context(user="ada") as active:
@@ -793,6 +860,7 @@ def test_events_lead_to_their_contexts(library: Library) -> None:
     assert str(Context.objects.get(metadata__user="ada")) == str(active.id)
 
 
+@directly
 def test_the_events_of_any_model_can_be_asked(library: Library) -> None:
     with connection.schema_editor() as editor:
         editor.create_model(Loan)
@@ -824,6 +892,7 @@ def test_the_events_of_any_model_can_be_asked(library: Library) -> None:
 
 if django.VERSION >= (5, 2):
 
+    @directly
     def test_the_events_of_a_key_of_several_columns_can_be_asked(library: Library) -> None:
         with connection.schema_editor() as editor:
             editor.create_model(Line)
@@ -836,6 +905,7 @@ if django.VERSION >= (5, 2):
         assert recorded.pgh_obj_id == '{"number": 2, "the_order": 1}'
 
 
+@directly
 def test_all_that_happened_is_one_model(library: Library) -> None:
     forwards(Track("book", pyhist.Snapshot("book.title"), fields=["title"], event_table="titles"))
     with pyhist.context(user="ada") as active:
@@ -862,6 +932,7 @@ def test_all_that_happened_is_one_model(library: Library) -> None:
     assert RecordedEvent.objects.referring_to(book).count() == 4
 
 
+@directly
 def test_the_admin_shows_the_history_of_an_object(library: Library) -> None:
     with pyhist.context(user="<ada>", url="/a"):
         create("a")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -42,7 +43,8 @@ def without_connections(dsn: str, **kwargs: Any) -> Pool:
 def test_the_next_user_of_a_connection_finds_no_context(
     probe: Probe, make: Callable[..., Pool], autocommit: bool
 ) -> None:
-    with make(probe.dsn, min_size=1, max_size=1, open=True, kwargs={"autocommit": autocommit}) as pool:
+    kwargs = probe.options | {"autocommit": autocommit}
+    with make(probe.dsn, min_size=1, max_size=1, open=True, kwargs=kwargs) as pool:
         with pool.connection() as connection, pyhist.context(user=1):
             connection.execute("INSERT INTO item VALUES (1)")
             connection.execute("SELECT add(2); SELECT add(3)")
@@ -68,10 +70,36 @@ def test_the_next_user_of_a_connection_finds_no_context(
 
 
 @pytest.mark.parametrize("by_class", [True, False])
-def test_tasks_that_share_a_pool_keep_their_contexts(probe: Probe, by_class: bool) -> None:
+def test_fifty_threads_on_a_pool_of_five_keep_their_contexts(probe: Probe, by_class: bool) -> None:
+    kind = pyhist.Connection if by_class else psycopg.Connection
+    pool = psycopg_pool.ConnectionPool(
+        probe.dsn, connection_class=kind, min_size=5, max_size=5, open=True, kwargs=probe.options
+    )
+
+    def write(number: int) -> None:
+        with pool.connection() as connection:
+            connection.execute("INSERT INTO item VALUES (%s)", [number])
+
+    def work(user: int) -> None:
+        with pyhist.context(user=user):
+            for number in range(5):
+                write(user * 100 + number)
+        write(user * 100 + 99)
+
+    with pool if by_class else pyhist.instrument(pool), ThreadPoolExecutor(50) as threads:
+        list(threads.map(work, range(50)))
+    seen = probe.seen()
+    assert len(seen) == 50 * 6
+    assert all(got == (None if item % 100 == 99 else {"user": item // 100}) for item, got in seen)
+
+
+@pytest.mark.parametrize(("by_class", "autocommit"), [(True, False), (False, True)])
+def test_fifty_tasks_on_a_pool_of_five_keep_their_contexts(
+    probe: Probe, by_class: bool, autocommit: bool
+) -> None:
     async def work(pool: psycopg_pool.AsyncConnectionPool[Any], user: int) -> None:
         async with pyhist.context(user=user):
-            for number in range(20):
+            for number in range(5):
                 async with pool.connection() as connection:
                     await connection.execute("INSERT INTO item VALUES (%s)", [user * 100 + number])
         async with pool.connection() as connection:
@@ -80,12 +108,17 @@ def test_tasks_that_share_a_pool_keep_their_contexts(probe: Probe, by_class: boo
     async def share() -> None:
         kind = pyhist.AsyncConnection if by_class else psycopg.AsyncConnection
         pool = psycopg_pool.AsyncConnectionPool(
-            probe.dsn, connection_class=kind, min_size=2, max_size=2, open=False
+            probe.dsn,
+            connection_class=kind,
+            min_size=5,
+            max_size=5,
+            open=False,
+            kwargs=probe.options | {"autocommit": autocommit},
         )
         async with pool if by_class else pyhist.instrument(pool):
-            await asyncio.gather(*(work(pool, user) for user in range(4)))
+            await asyncio.gather(*(work(pool, user) for user in range(50)))
 
     asyncio.run(share())
     seen = probe.seen()
-    assert len(seen) == 84
+    assert len(seen) == 50 * 6
     assert all(got == (None if item % 100 == 99 else {"user": item // 100}) for item, got in seen)

@@ -374,6 +374,28 @@ def test_an_error_inside_a_context_leaves_nothing_behind(carrying: Any, probe: P
     assert probe.seen() == [(1, {"user": 1}), (2, {"user": 1}), (3, None)]
 
 
+def test_what_is_decorated_has_the_context(carrying: Any, probe: Probe) -> None:
+    def add(number: int) -> None:
+        carrying.cursor().execute("SELECT add(%s)", [number])
+
+    @pyhist.context(job="generator")
+    def generator() -> Iterator[None]:
+        add(2)
+        yield
+        add(4)
+
+    pyhist.context(job="function")(add)(1)
+    for _ in generator():
+        add(3)
+    carrying.commit()
+    assert probe.seen() == [
+        (1, {"job": "function"}),
+        (2, {"job": "generator"}),
+        (3, None),
+        (4, {"job": "generator"}),
+    ]
+
+
 STATEMENTS: list[tuple[Any, ...]] = [
     ("INSERT INTO item VALUES (1, 'a'), (2, 'b')",),
     ("INSERT INTO item VALUES (%s, %s) RETURNING *", (3, "c")),

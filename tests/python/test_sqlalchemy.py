@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import date
@@ -17,6 +18,7 @@ import psycopg
 import psycopg2
 import pytest
 import sqlalchemy as sa
+from both_ways import WITHOUT_PREPARED_STATEMENTS
 from probe import Probe
 from proxy import counting_proxy
 from psycopg.conninfo import conninfo_to_dict
@@ -87,6 +89,8 @@ def new_engine(
         query={"host": host or given["host"], "port": str(port or given["port"])},
     )
     is_async = driver in ("psycopg_async", "asyncpg")
+    if probe.through_pgbouncer:
+        kwargs["connect_args"] = WITHOUT_PREPARED_STATEMENTS[driver]
     return (create_async_engine if is_async else sa.create_engine)(url, **kwargs)
 
 
@@ -170,6 +174,94 @@ def test_several_statements_in_one_string_have_the_context(use: Any, probe: Prob
 
     use(work)
     assert probe.seen() == [(1, {"user": 1}), (2, {"user": 1})]
+
+
+def copy(connection: sa.Connection, *ids: int) -> None:
+    """Fills the table as the driver does."""
+    driver = connection.connection.driver_connection
+
+    async def copy_async() -> None:
+        async with driver.cursor().copy("COPY item (id) FROM STDIN") as rows:
+            for number in ids:
+                await rows.write_row([number])
+
+    match (connection.dialect.driver, connection.dialect.is_async):
+        case ("psycopg", False):
+            with driver.cursor().copy("COPY item (id) FROM STDIN") as rows:
+                for number in ids:
+                    rows.write_row([number])
+        case ("psycopg2", _):
+            driver.cursor().copy_from(io.StringIO("".join(f"{n}\n" for n in ids)), "item", columns=["id"])
+        case ("psycopg", True):
+            await_only(copy_async())
+        case ("asyncpg", _):
+            records = [(number,) for number in ids]
+            await_only(driver.copy_records_to_table("item", records=records, columns=["id"]))
+
+
+def test_copy_has_the_context(use: Any, probe: Probe) -> None:
+    def work(connection: sa.Connection) -> None:
+        connection.execute(sa.select(sa.func.add(1)))
+        with pyhist.context(user=1):
+            copy(connection, 2, 3)
+        copy(connection, 4)
+
+    use(work)
+    assert probe.seen() == [(1, None), (2, {"user": 1}), (3, {"user": 1}), (4, None)]
+
+
+def test_what_is_decorated_has_the_context(use: Any, probe: Probe) -> None:
+    def work(connection: sa.Connection) -> None:
+        def add(number: int) -> None:
+            pyhist.context(number=number)
+            connection.execute(sa.select(sa.func.add(number)))
+
+        @pyhist.context(job="generator")
+        def generator() -> Iterator[None]:
+            add(2)
+            yield
+            add(4)
+
+        pyhist.context(job="function")(add)(1)
+        for _ in generator():
+            add(3)
+
+    use(work)
+    assert probe.seen() == [
+        (1, {"job": "function", "number": 1}),
+        (2, {"job": "generator", "number": 2}),
+        (3, None),
+        (4, {"job": "generator", "number": 4}),
+    ]
+
+
+@pytest.mark.parametrize("driver", ["psycopg_async", "asyncpg"])
+def test_decorated_coroutines_have_the_context(probe: Probe, driver: str) -> None:
+    async def work() -> None:
+        engine = pyhist.instrument(new_engine(driver, probe))
+
+        async def add(number: int) -> None:
+            async with engine.begin() as connection:
+                await connection.execute(sa.select(sa.func.add(number)))
+
+        @pyhist.context(job="generator")
+        async def generator() -> AsyncIterator[None]:
+            await add(2)
+            yield
+            await add(4)
+
+        await pyhist.context(job="coroutine")(add)(1)
+        async for _ in generator():
+            await add(3)
+        await engine.dispose()
+
+    asyncio.run(work())
+    assert probe.seen() == [
+        (1, {"job": "coroutine"}),
+        (2, {"job": "generator"}),
+        (3, None),
+        (4, {"job": "generator"}),
+    ]
 
 
 def test_autocommit_stays_autocommit(application: Any, probe: Probe) -> None:
@@ -373,13 +465,11 @@ def test_fifty_users_of_a_pool_of_five_keep_their_contexts(probe: Probe, driver:
 
 
 @pytest.mark.parametrize("level", ["READ COMMITTED", "AUTOCOMMIT"])
-@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+@pytest.mark.parametrize("driver", ["psycopg_async", "asyncpg"])
 def test_fifty_tasks_on_a_pool_of_five_keep_their_contexts(probe: Probe, driver: str, level: str) -> None:
     async def share() -> None:
         engine = pyhist.instrument(
-            create_async_engine(
-                new_engine(driver, probe).url, pool_size=5, max_overflow=0, isolation_level=level
-            )
+            new_engine(driver, probe, pool_size=5, max_overflow=0, isolation_level=level)
         )
 
         async def write(number: int) -> None:
