@@ -21,6 +21,7 @@ import pwd
 import re
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -310,6 +311,24 @@ def stop(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
+def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command to its end, and return its exit status, as shells tell it.
+
+    Ctrl-C is for the command, which gets it, too; the signal that ends us is handed on to it.
+    """
+    with subprocess.Popen(command, env=environment) as process:
+        before = [
+            signal.signal(signal.SIGINT, lambda *_: None),
+            signal.signal(signal.SIGTERM, lambda *_: process.terminate()),
+        ]
+        try:
+            status = process.wait()
+            return status if status >= 0 else 128 - status
+        finally:
+            signal.signal(signal.SIGINT, before[0])
+            signal.signal(signal.SIGTERM, before[1])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line described at the top of this module, and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m pyhist.server", description="Private servers.")
@@ -329,7 +348,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"to remove it:    {server.stop_command()}")
             return 0
         with server:
-            return subprocess.run(options.words, env=server.environment(), check=False).returncode
+            return _run(options.words, server.environment())
     except ServerError as error:
         print(error, file=sys.stderr)
         return 1
