@@ -138,7 +138,8 @@ class Installation:
     A server looks for extensions in the share folder that it finds from where its own program is. So that
     program is copied, and the rest of its installation is set up around the copy as symbolic links, but for
     the folder of the extensions, which is a real one. Thus an extension can be installed in the usual ways
-    into a server of any version, by any account, while the installation it came from stays as it is.
+    into a server of any version, by any account, while the installation it came from stays as it is. What it
+    has of pghistory is left out: that may be of another version than what is to be looked at.
 
     Where the account that runs the server may not enter the installation (an environment below root's home),
     all of it is copied.
@@ -208,6 +209,8 @@ class Installation:
         _link_all(prefix, overlay, real=[bindir, sharedir / "extension", libdir])
         self.bindir = overlay / bindir.relative_to(prefix)
         self.sharedir = overlay / sharedir.relative_to(prefix)
+        for file in (self.sharedir / "extension").glob("pghistory[-.]*"):
+            file.unlink()
         for program in ("postgres", "pg_config"):
             (self.bindir / program).unlink()
             shutil.copy2(bindir / program, self.bindir / program)
