@@ -18,7 +18,7 @@ extension_version := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" pghisto
 install_script := extension/$(EXTENSION)--$(extension_version).sql
 
 .NOTPARALLEL:
-.PHONY: all build install uninstall installcheck clean help demo test lint stories matrix bench reference
+.PHONY: all build install uninstall installcheck clean help demo example-django example-fastapi test lint stories matrix bench reference
 
 all: build
 
@@ -102,10 +102,15 @@ $(venv)/ready-for-%: pyproject.toml pghistory.control
 	@test -x $(venv)/bin/python || { echo "making $(venv)"; $(python3) -m venv $(venv); }
 	@echo "installing pyhist[$*] into $(venv)"
 	@$(venv)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
-	@touch $@ $(if $(filter test,$*),$(venv)/ready-for-demo)
+	@touch $@ $(if $(filter test,$*),$(addprefix $(venv)/ready-for-,demo example-django example-fastapi))
 
 demo: $(venv)/ready-for-demo
 	@$(venv)/bin/pyhist demo $(if $(keep),--keep)
+
+port := 8000
+
+example-django example-fastapi: example-%: $(venv)/ready-for-example-%
+	@PATH="$(abspath $(venv))/bin:$$PATH" PORT=$(port) python -m pyhist.server run -- sh examples/$*/start.sh
 
 # As many at a time as there are processors, each with a server of its own.
 pytest = $(venv)/bin/pytest --numprocesses=auto --dist=loadfile
@@ -143,6 +148,8 @@ help:
 	@echo "make install         put the extension's files into a server's share folder (PG_CONFIG=, DESTDIR=)"
 	@echo "make installcheck    run the stories of tests/sql on a running server"
 	@echo "make demo            see history being recorded, on a private server (keep=1 leaves it running)"
+	@echo "make example-fastapi an application whose users change things, and see who did what (port=8000)"
+	@echo "make example-django  the same with Django"
 	@echo "make test            lint, stories and tests, on private servers"
 	@echo "make matrix          stories and tests on PostgreSQL $(majors); make matrix-16 for one"
 	@echo "make lint            style, types and house rules"

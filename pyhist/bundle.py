@@ -49,6 +49,11 @@ def upgrade_script(installed: str | None) -> str:
     return _script(scripts[-1])
 
 
+def remove_script() -> str:
+    """What removes what plain SQL installed, and leaves the data."""
+    return _script(folder() / "sql" / "upgrade" / "remove_plain_sql.sql")
+
+
 def number(version: str) -> tuple[int, ...]:
     """A version in a form that can be compared."""
     return tuple(int(part) for part in re.findall(r"\d+", version))

@@ -36,7 +36,8 @@ def install(dsn: str = "", *, upgrade: bool = False, how: How | None = None) -> 
       where make and the server's pg_config are there, else by copying them.
     - `pg_tle`: the extension pg_tle keeps them, if it is in the database and the role has the rights of
       pgtle_admin, or somebody who has them gave them to it before.
-    - `sql`: plain SQL, without an extension, and it does not become one later.
+    - `sql`: plain SQL, without an extension. It becomes one if `how` names one of the ways above, in one
+      transaction, in which every event is kept, and nobody writes.
 
     Installing again changes nothing. An older version in the database is brought up to date with `upgrade`,
     in the way in which it was installed, which also renews what the older version generated
@@ -50,6 +51,8 @@ def install(dsn: str = "", *, upgrade: bool = False, how: How | None = None) -> 
         found = client.run(connection, installed.installation())
         if found.how is None:
             return _install(connection, how)
+        if found.how == "sql" and how not in (None, "sql"):
+            return _make_extension(connection, found, how)
         _check_way(connection, found, how)
         if upgrade:
             return _upgrade(connection, found)
@@ -97,8 +100,7 @@ def _check_way(connection: psycopg.Connection[Any], found: Installation, how: Ho
         raise InstallError(
             f'pghistory is installed {_AS[found.how]} in database "{connection.info.dbname}"; '
             f"it cannot be installed {_AS[how]}, too",
-            hint="Leave `how` away to go on with what is there. If nothing is tracked yet, you can remove it "
-            "and begin again: DROP SCHEMA pghistory CASCADE.",
+            hint="Leave `how` away to go on with what is there.",
         )
 
 
@@ -115,6 +117,26 @@ def _install(connection: psycopg.Connection[Any], how: How | None) -> str:
     except psycopg.Error as error:
         raise _refused(connection, error) from error
     done = " ".join([f"pghistory {way.version} installed{way.how_it_goes}.", *reasons])
+    return "\n".join([done, *warnings])
+
+
+def _make_extension(connection: psycopg.Connection[Any], found: Installation, how: How | None) -> str:
+    """Make an extension of what is plain SQL."""
+    way, _ = _first_possible(connection, how)
+    if found.version and bundle.number(way.version) < bundle.number(found.version):
+        raise InstallError(
+            f"pghistory {found.version} is installed as plain SQL, and the extension would be {way.version}",
+            hint="Give the server the files of a version that is not older.",
+        )
+    warnings = _collect_warnings(connection)
+    try:
+        with connection.transaction():
+            connection.execute(bundle.remove_script())
+            way.create()
+            connection.execute("SELECT pghistory.refresh()")
+    except psycopg.Error as error:
+        raise _refused(connection, error) from error
+    done = f"pghistory {way.version} is plain SQL no longer. It is installed{way.how_it_goes}."
     return "\n".join([done, *warnings])
 
 
@@ -146,7 +168,7 @@ def _first_possible(connection: psycopg.Connection[Any], how: How | None) -> tup
             return possible(connection), []
         except InstallError as error:
             reasons.append(error.message)
-    return PlainSql(connection), ["It does not become an extension later.", *reasons]
+    return PlainSql(connection), reasons
 
 
 def _same(connection: psycopg.Connection[Any], found: Installation) -> Way:

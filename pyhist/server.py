@@ -21,6 +21,7 @@ import pwd
 import re
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -137,7 +138,8 @@ class Installation:
     A server looks for extensions in the share folder that it finds from where its own program is. So that
     program is copied, and the rest of its installation is set up around the copy as symbolic links, but for
     the folder of the extensions, which is a real one. Thus an extension can be installed in the usual ways
-    into a server of any version, by any account, while the installation it came from stays as it is.
+    into a server of any version, by any account, while the installation it came from stays as it is. What it
+    has of pghistory is left out: that may be of another version than what is to be looked at.
 
     Where the account that runs the server may not enter the installation (an environment below root's home),
     all of it is copied.
@@ -207,6 +209,8 @@ class Installation:
         _link_all(prefix, overlay, real=[bindir, sharedir / "extension", libdir])
         self.bindir = overlay / bindir.relative_to(prefix)
         self.sharedir = overlay / sharedir.relative_to(prefix)
+        for file in (self.sharedir / "extension").glob("pghistory[-.]*"):
+            file.unlink()
         for program in ("postgres", "pg_config"):
             (self.bindir / program).unlink()
             shutil.copy2(bindir / program, self.bindir / program)
@@ -310,6 +314,24 @@ def stop(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
+def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command to its end, and return its exit status, as shells tell it.
+
+    Ctrl-C is for the command, which gets it, too; the signal that ends us is handed on to it.
+    """
+    with subprocess.Popen(command, env=environment) as process:
+        before = [
+            signal.signal(signal.SIGINT, lambda *_: None),
+            signal.signal(signal.SIGTERM, lambda *_: process.terminate()),
+        ]
+        try:
+            status = process.wait()
+            return status if status >= 0 else 128 - status
+        finally:
+            signal.signal(signal.SIGINT, before[0])
+            signal.signal(signal.SIGTERM, before[1])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line described at the top of this module, and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m pyhist.server", description="Private servers.")
@@ -329,7 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"to remove it:    {server.stop_command()}")
             return 0
         with server:
-            return subprocess.run(options.words, env=server.environment(), check=False).returncode
+            return _run(options.words, server.environment())
     except ServerError as error:
         print(error, file=sys.stderr)
         return 1

@@ -14,6 +14,19 @@ DECLARE
 BEGIN
     -- What event triggers would make while this runs would become part of the extension.
     PERFORM pg_catalog.set_config('pghistory.installing', 'on', true);
+    -- An extension would not own what plain SQL has put there.
+    IF EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pghistory')
+       AND EXISTS (SELECT FROM pg_catalog.pg_proc AS p
+                    WHERE p.pronamespace = pg_catalog.to_regnamespace('pghistory') AND p.proname = '_ensure_state'
+                      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+                                       WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+                                         AND d.objid = p.oid AND d.deptype = 'e'))
+    THEN
+        RAISE EXCEPTION 'pghistory is installed in this database as plain SQL'
+            USING ERRCODE = 'duplicate_object',
+                  HINT = 'Go on with that. Or run sql/upgrade/remove_plain_sql.sql before CREATE EXTENSION, in one '
+                         'transaction, and pghistory.refresh() after it: no event is lost.';
+    END IF;
     IF schema_owner IS NULL THEN
         CREATE SCHEMA pghistory;
     ELSIF schema_owner <> this_role AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE oid = schema_owner) THEN

@@ -1,4 +1,4 @@
-"""A shop in which every change of a product knows who made it: `python manage.py migrate`, then `runserver`.
+"""A shop in which every change of a product knows who made it: `make example-django`, or what start.sh does.
 
 The database is libpq's (PGHOST, PGDATABASE and so on), and has the extension: `pyhist install`.
 """

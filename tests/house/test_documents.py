@@ -37,6 +37,8 @@ RUNNING = [path for path in WRITTEN if path != BUILT]
 # Commands that are not run from here, and the tests that run them.
 RUN_ELSEWHERE = {
     "make demo": "test_the_demo_shows_what_changed_who_did_it_and_why",
+    "make example-django": "test_django_shows_which_of_its_users_did_what",
+    "make example-fastapi": "test_fastapi_shows_which_of_its_users_did_what",
     "make install": "test_make_install_puts_the_same_files_in_place",
     "make build": "test_the_committed_install_script_is_what_sql_builds",
     "pip install '.[binary]'": "test_the_wheel_brings_what_a_server_needs_and_what_pgxn_installs",
@@ -251,7 +253,7 @@ def test_every_file_test_and_function_that_a_document_names_is_there(document: P
     tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
     functions = "".join(path.read_text() for path in (ROOT / "sql").glob("*.sql"))
     for name in re.findall(r"`([^`\n]+)`", re.sub(BLOCK, "", document.read_text())):
-        if re.fullmatch(r"(sql|tests|docs|pyhist)/[\w./-]*", name):
+        if re.fullmatch(r"(sql|tests|docs|examples|pyhist)/[\w./-]*", name):
             assert (ROOT / name).exists(), name
         elif re.fullmatch(r"test_\w+", name):
             assert f"def {name}(" in tests, name

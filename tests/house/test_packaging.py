@@ -192,6 +192,8 @@ def test_an_installed_wheel_installs_the_extension_and_plain_sql(installed_packa
             assert status["installation"]["how"] in ways
             assert status["installation"]["version"] == VERSION
             assert status["problems"] == []
+        become = pyhist("install", "--how", "files", "--dsn", server.dsn("plain"))
+        assert become.startswith(f"pghistory {VERSION} is plain SQL no longer.")
 
 
 def test_importing_pyhist_imports_nothing_but_itself_and_psycopg(installed_package: Path) -> None:

@@ -21,7 +21,23 @@ from lived import (
 )
 
 NewDatabase = Callable[..., str]
-SCRIPT = Path(__file__).parents[2] / "sql" / "pghistory.sql"
+SQL = Path(__file__).parents[2] / "sql"
+SCRIPT = SQL / "pghistory.sql"
+REMOVE = SQL / "upgrade" / "remove_plain_sql.sql"
+
+MEMBERS = """SELECT classid::regclass::text, count(*) FROM pg_depend
+              WHERE refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pghistory') AND deptype IN ('e', 'x')
+              GROUP BY classid ORDER BY 1"""
+
+LEFT = """
+    SELECT 'function', oid::regprocedure::text FROM pg_proc WHERE prosrc ~ 'pghistory'
+     UNION ALL
+    SELECT 'trigger', tgname FROM pg_trigger WHERE tgname ~ 'pghistory'
+     UNION ALL
+    SELECT 'event trigger', evtname FROM pg_event_trigger
+     UNION ALL
+    SELECT 'relation', relname FROM pg_class WHERE relnamespace = 'pghistory'::regnamespace
+     ORDER BY 1, 2"""
 
 
 def without_trackers(memory: Picture) -> Picture:
@@ -133,3 +149,58 @@ def test_plain_sql_over_a_plain_sql_installation_keeps_everything(
         lay_over()
         assert_same(picture(server.dsn(copy)), before)
     assert_goes_on(server.dsn(copy))
+
+
+def test_plain_sql_becomes_an_extension_and_keeps_everything(
+    server: Server, lived: str, memory: Picture, new_database: NewDatabase
+) -> None:
+    copy = new_database(lived)
+    psql = ("psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "-1")
+    with connect(server.dsn(copy)) as connection:
+        members = rows(connection, MEMBERS)
+        connection.execute("DROP EXTENSION pghistory")
+        run(server, *psql, f"--file={SCRIPT}", server.dsn(copy))
+        connection.execute("SELECT pghistory.refresh()")
+        before = rows(connection, "SELECT oid, xmin, prosrc FROM pg_proc ORDER BY oid")
+        with pytest.raises(psycopg.errors.DuplicateObject) as refused:
+            connection.execute("CREATE EXTENSION pghistory")
+        assert refused.value.diag.message_primary == "pghistory is installed in this database as plain SQL"
+        assert str(REMOVE.relative_to(SQL.parent)) in str(refused.value.diag.message_hint)
+        assert rows(connection, "SELECT oid, xmin, prosrc FROM pg_proc ORDER BY oid") == before
+        assert_same(picture(server.dsn(copy)), memory)
+
+        create = ["--command=CREATE EXTENSION pghistory", "--command=SELECT pghistory.refresh()"]
+        run(server, *psql, f"--file={REMOVE}", *create, server.dsn(copy))
+        assert_same(picture(server.dsn(copy)), memory)
+        assert rows(connection, MEMBERS) == members
+        assert_all_is_well(connection)
+    assert_goes_on(server.dsn(copy))
+
+
+def test_plain_sql_is_removed_as_an_extension_is(
+    server: Server, lived: str, memory: Picture, new_database: NewDatabase
+) -> None:
+    copy = new_database(lived)
+    with connect(server.dsn(copy)) as connection:
+        remove = REMOVE.read_text()
+        with pytest.raises(
+            psycopg.errors.WrongObjectType, match="is an extension in this database, not plain SQL"
+        ):
+            connection.execute(remove)
+        connection.execute("DROP EXTENSION pghistory")
+        with pytest.raises(psycopg.errors.UndefinedObject, match="is not installed in this database"):
+            connection.execute(remove)
+        left = rows(connection, LEFT)
+        run(server, "psql", "--no-psqlrc", "-1", f"--file={SCRIPT}", server.dsn(copy))
+        connection.execute("SELECT pghistory.refresh()")
+
+        connection.execute("CREATE VIEW mine AS SELECT * FROM pghistory.trackers()")
+        with pytest.raises(psycopg.errors.DependentObjectsStillExist, match="mine"):
+            connection.execute(remove)
+        assert_all_is_well(connection)
+        connection.execute("DROP VIEW mine")
+
+        connection.execute(remove)
+        assert rows(connection, LEFT) == left
+        assert_same(picture(server.dsn(copy)), without_trackers(memory))
+        connection.execute("INSERT INTO shop.kinds VALUES (100, 'unseen')")

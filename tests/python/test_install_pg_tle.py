@@ -141,11 +141,24 @@ def test_a_role_without_its_rights_creates_what_somebody_else_gave_to_it(tle_ser
     assert found(tle_server.dsn(user="owner")).how == "pg_tle"
 
 
+def test_what_is_plain_sql_can_be_given_to_it(tle_server: Server) -> None:
+    dsn = tle_server.dsn(user="owner")
+    pyhist.install(dsn, how="sql")
+    execute(dsn, "CREATE TABLE film (id integer PRIMARY KEY)", "SELECT pghistory.track('film', 'film')")
+    execute(dsn, "INSERT INTO film VALUES (1)")
+    assert "is plain SQL no longer. It is installed as an extension that pg_tle keeps" in pyhist.install(
+        dsn, how="pg_tle"
+    )
+    execute(dsn, "INSERT INTO film VALUES (2)")
+    assert found(dsn).how == "pg_tle"
+    assert fetch(dsn, "SELECT array_agg(id ORDER BY pgh_id) FROM film_event") == ([1, 2],)
+
+
 def test_a_role_without_its_rights_is_told_which(tle_server: Server) -> None:
     execute(tle_server.dsn(), "REVOKE pgtle_admin FROM owner")
     with pytest.raises(InstallError, match='GRANT pgtle_admin TO "owner"'):
         pyhist.install(tle_server.dsn(user="owner"), how="pg_tle")
-    assert "as plain SQL. It does not become" in pyhist.install(tle_server.dsn(user="owner"))
+    assert "as plain SQL. The server" in pyhist.install(tle_server.dsn(user="owner"))
 
 
 def test_pg_tle_is_not_used_where_the_server_has_the_files(tle_server: Server) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+import pyhist
 import pyhist.server
 from pyhist.server import Server, ServerError, find_bindir, new_folder, stop
 
@@ -70,6 +72,35 @@ def test_an_extension_goes_into_a_share_folder_of_the_servers_own() -> None:
         [find_bindir() / "pg_config", "--sharedir"], capture_output=True, text=True, check=True
     )
     assert not Path(original.stdout.strip(), "extension", "mine.control").exists()
+
+
+def test_a_private_server_has_nothing_of_pghistory_that_was_installed_before() -> None:
+    offered = "SELECT count(*) FROM pg_available_extensions WHERE name = 'pghistory'"
+    with Server() as machine:
+        pyhist.install(machine.dsn(), how="files")
+        with (
+            Server(bindir=machine.installation.bindir) as server,
+            psycopg.connect(server.dsn()) as connection,
+        ):
+            assert connection.execute(offered).fetchone() == (0,)
+        with psycopg.connect(machine.dsn()) as connection:
+            assert connection.execute(offered).fetchone() == (1,)
+
+
+def test_whoever_ends_a_run_ends_the_command_and_the_server() -> None:
+    command = ["sh", "-c", 'echo "$PGHOST"; exec cat']
+    with subprocess.Popen(
+        [sys.executable, "-m", "pyhist.server", "run", "--", *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        folder = Path(process.stdout.readline().strip())
+        assert folder.is_dir()
+        process.terminate()
+        assert process.wait() == 128 + signal.SIGTERM
+    assert not folder.exists()
 
 
 def test_a_temporary_folder_that_is_too_long_for_a_socket_is_passed_over(

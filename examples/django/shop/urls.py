@@ -1,22 +1,15 @@
-"""One view, and the admin."""
+"""The page of products, logging in and out, and the admin."""
 
 from django.contrib import admin
-from django.contrib.auth.decorators import login_required
-from django.http import HttpResponse
+from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
-from django.views.decorators.http import require_POST
 
-from shop.models import Product
-
-
-@require_POST
-@login_required
-def price(request, key):
-    Product.objects.filter(pk=key).update(price=request.POST["price"])
-    return HttpResponse(status=204)
-
+from shop import views
 
 urlpatterns = [
+    path("", views.products, name="products"),
+    path("products/<int:key>/price", views.price, name="price"),
+    path("login", LoginView.as_view(), name="login"),
+    path("logout", LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),
-    path("products/<int:key>/price", price),
 ]
