@@ -40,9 +40,9 @@ import pyhist.asyncpg
 import pyhist.psycopg2
 from pyhist.server import Server
 
-ROUNDS = 15
+ROUNDS = 9
 STATEMENTS = int(
-    os.environ.get("PYHIST_BENCH_STATEMENTS", "50")
+    os.environ.get("PYHIST_BENCH_STATEMENTS", "40")
 )  # of a variant in a round, and in a transaction
 COUNTED = 10  # statements whose round trips are counted, which are in one transaction
 TRIES = 3  # a server may answer a pipeline in pieces: the fewest round trips count
