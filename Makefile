@@ -138,7 +138,7 @@ matrix-%: $(venv)/ready-for-test
 	$(MAKE) stories && $(pytest) --ignore=tests/house
 
 bench: $(venv)/ready-for-test
-	@$(venv)/bin/python tests/bench/bench.py
+	@PYTHONPATH=tests $(venv)/bin/python tests/bench/bench.py
 
 reference: $(venv)/ready-for-test
 	$(venv)/bin/python tests/house/reference.py

@@ -176,6 +176,8 @@ class Connection(asyncpg.Connection):
     async def _history_carried(self, query: str, send: Send[T], *, is_repeatable: bool = True) -> T:
         """Sends something in the context, in a transaction of its own if there is none."""
         active = self._history_active()
+        if active is None and not self._history_ids:
+            return await send()
         if not (self._history_is_needed(active) and _may_write(query)):
             with self._history_watched(query):
                 return await send()

@@ -108,8 +108,9 @@ class _CarryingConnection(BaseConnection[Row]):
             return None
         active = active_context()
         if active is not None:
-            self._history_ids |= {active.settings[0]}
-            return setting(active)
+            settings = setting(active)
+            self._history_ids |= {settings.values[0]}
+            return settings
         if self._history_ids:
             return clearing(self._history_ids)
         return None
@@ -132,7 +133,7 @@ class _CarryingCursor(BaseCursor[Any, Row]):
         connection = self._conn
         plain = super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary)
         settings = connection._history_settings()
-        found = statements(pgq.query) if settings else []
+        found = statements(pgq.query) if settings else ()
         if settings is None or not any(statement.may_write for statement in found):
             return (yield from plain)
         if connection._pipeline:
@@ -184,7 +185,7 @@ class _CarryingCursor(BaseCursor[Any, Row]):
             for _ in pipeline.result_queue:
                 received.append((yield from fetch_many(pgconn)))
             # What fails only in the end is the statement's failure.
-            received[-1] += yield from _leave_pipeline(pgconn)
+            received[-1] += yield from _leave_pipeline(pgconn, is_sent=True)
         except psycopg.Error as error:
             failure = error
         if is_alone and not failure and _could_not_commit(received[-1]):
@@ -252,7 +253,7 @@ class _CarryingCursor(BaseCursor[Any, Row]):
     ) -> None:
         # stream() and named cursors force the extended protocol, and ask nobody else what goes in front.
         settings = self._conn._history_settings() if force_extended else None
-        found = statements(query.query) if settings else []
+        found = statements(query.query) if settings else ()
         if settings is None or len(found) != 1 or not found[0].may_write or found[0].is_copy:
             super()._execute_send(query, force_extended=force_extended, binary=binary)
             return
@@ -324,11 +325,11 @@ class _CarryingServerCursor(_CarryingCursor[Row], _ServerCursorBase):
         yield from super()._describe_gen()
 
 
-def _leave_pipeline(pgconn: PGconn) -> PQGen[list[PGresult]]:
-    """Reads what is left up to the sync, which has been sent, and gives the failures that are there."""
+def _leave_pipeline(pgconn: PGconn, *, is_sent: bool = False) -> PQGen[list[PGresult]]:
+    """Reads what is left up to the sync, which libpq has got, and gives the failures that are there."""
     failures: list[PGresult] = []
     blanks = 0
-    if pgconn.pipeline_status:
+    if pgconn.pipeline_status and not is_sent:
         yield from send(pgconn)
     while pgconn.pipeline_status and pgconn.status == pq.ConnStatus.OK and blanks < 2:
         results = yield from fetch_many(pgconn)

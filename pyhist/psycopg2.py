@@ -46,15 +46,16 @@ class Connection(extensions.connection):
 
     def _history_settings(self) -> Settings | None:
         """What the next statement needs in front of it, if it may write."""
-        status = self.info.transaction_status
+        status = self.get_transaction_status()
         if status not in (extensions.TRANSACTION_STATUS_IDLE, extensions.TRANSACTION_STATUS_INTRANS):
             return None
         if status == extensions.TRANSACTION_STATUS_IDLE:
             self._history_ids = frozenset()
         active = active_context()
         if active is not None:
-            self._history_ids |= {active.settings[0]}
-            return setting(active)
+            settings = setting(active)
+            self._history_ids |= {settings.values[0]}
+            return settings
         return clearing(self._history_ids) if self._history_ids else None
 
 
@@ -151,7 +152,7 @@ class _CarryingCursor(extensions.cursor):
             return
         with self.connection._history_lock:
             settings = self.connection._history_settings()
-            found = statements(self._history_bytes(query)) if settings else []
+            found = statements(self._history_bytes(query)) if settings else ()
             try:
                 yield settings if any(statement.may_write for statement in found) else None, found
             except psycopg2.Error as error:
@@ -180,7 +181,7 @@ class _CarryingCursor(extensions.cursor):
         error.__setstate__(state)  # type: ignore[no-untyped-call]
 
     def _history_is_idle(self) -> bool:
-        return self.connection.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
+        return self.connection.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE
 
     def _history_bytes(self, query: Any) -> bytes:
         if isinstance(query, sql.Composable):

@@ -10,20 +10,25 @@ from dataclasses import dataclass
 
 from pyhist.context import ActiveContext
 
+
+def _in_one_line(sql: str) -> str:
+    return " ".join(sql.split())
+
+
 # They give no row: short, and the same in the mode of single rows, which libpq may have been left in.
 MARK = "pghistory.context_id"
-_SET = f"""
+_SET = _in_one_line(f"""
 SELECT 1 AS "{MARK}"
  WHERE pg_catalog.set_config('pghistory.context_id', $1, true) OPERATOR(pg_catalog.||)
-       pg_catalog.set_config('pghistory.context_metadata', $2, true) IS NULL"""
+       pg_catalog.set_config('pghistory.context_metadata', $2, true) IS NULL""")
 # Only what came from here: a context that the program has set by other means stays.
-_CLEAR = f"""
+_CLEAR = _in_one_line(f"""
 SELECT 1 AS "{MARK}"
  WHERE CASE WHEN pg_catalog.current_setting('pghistory.context_id', true) OPERATOR(pg_catalog.=)
                  ANY (pg_catalog.string_to_array($1, ' '))
             THEN pg_catalog.set_config('pghistory.context_id', '', true) OPERATOR(pg_catalog.||)
                  pg_catalog.set_config('pghistory.context_metadata', '', true)
-            ELSE '' END IS NULL"""
+            ELSE '' END IS NULL""")
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Settings:
 
     def as_script(self) -> bytes:
         """For the simple protocol, which has no parameters. It is ASCII, and ends with a semicolon."""
-        sql = " ".join(self.sql.split())
+        sql = self.sql
         for number, value in enumerate(self.values, start=1):
             sql = sql.replace(f"${number}", _literal(value))
         return f"{sql};".encode()

@@ -8,8 +8,9 @@ ASCII.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 # What may run a trigger or a function; and nothing that must not run in a transaction (VACUUM, CREATE INDEX
@@ -39,6 +40,8 @@ _TOKEN = re.compile(
 )
 _LINE = re.compile(r"^LINE \d+: .*\n *\^$", re.MULTILINE)
 _LINE_END = re.compile(r"\r\n|\r|\n")
+_REMEMBERED = 256  # texts whose statements are remembered: a program sends the same ones again and again
+_LONGEST_REMEMBERED = 4096  # bytes, as psycopg has it for queries
 _WIDTH, _RIGHT = 60, 10  # characters that libpq shows of a line, and after the place
 
 
@@ -57,8 +60,17 @@ class Statement:
     is_copy: bool
 
 
-def statements(text: bytes) -> list[Statement]:
+def statements(text: bytes) -> Sequence[Statement]:
     """The statements in a text, in order; empty ones are none."""
+    return _remembered(text) if len(text) <= _LONGEST_REMEMBERED else _found(text)
+
+
+@lru_cache(_REMEMBERED)
+def _remembered(text: bytes) -> Sequence[Statement]:
+    return _found(text)
+
+
+def _found(text: bytes) -> Sequence[Statement]:
     found: list[Statement] = []
     start: int | None = None
     words: list[bytes] = []
@@ -89,7 +101,7 @@ def statements(text: bytes) -> list[Statement]:
                 blocks += 1
             elif word == b"END" and blocks:
                 blocks -= 1
-    return found
+    return tuple(found)
 
 
 def _tokens(text: bytes) -> Iterator[tuple[str | None, int, int]]:

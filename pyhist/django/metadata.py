@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 from typing import Any
 
 from django.http import HttpRequest
@@ -72,6 +72,10 @@ class RequestMetadata(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._current())
+
+    def items(self) -> ItemsView[str, Any]:
+        """All of it, as it is at one time."""
+        return self._current().items()
 
 
 def _is_unknown(user: Any) -> bool:

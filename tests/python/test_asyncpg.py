@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import date
 from decimal import Decimal
 from functools import wraps
@@ -50,8 +50,8 @@ async def connected(probe: Probe, carrying: bool = True, **kwargs: Any) -> Async
 
 
 def pool_of(probe: Probe, size: int, **kwargs: Any) -> Any:
-    kwargs = {"connection_class": pyhist.asyncpg.Connection} | kwargs
-    return asyncpg.create_pool(min_size=size, max_size=size, **arguments_of(probe), **kwargs)
+    kwargs = {"connection_class": pyhist.asyncpg.Connection, **arguments_of(probe)} | kwargs
+    return asyncpg.create_pool(min_size=size, max_size=size, **kwargs)
 
 
 @asynccontextmanager
@@ -608,19 +608,23 @@ async def test_the_next_user_of_a_pooled_connection_finds_no_context(probe: Prob
     assert probe.seen() == [(1, {"user": 1}), (3, None), (4, None)]
 
 
-async def count(server: Any, probe: Probe, way: Callable[[Any], Awaitable[Any]], **kwargs: Any) -> list[int]:
-    """The round trips of something without and with a context, when statements have been prepared.
+async def count(server: Any, probe: Probe, way: Callable[[Any], Awaitable[Any]]) -> list[int]:
+    """The round trips of something without pyhist, with pyhist, and in a context, when statements have been prepared.
 
     asyncpg writes a batch in pieces, which the server may answer in between: the fewest of several tries count.
     """
     fewest = []
-    for carrying in (False, True):
+    for carrying, around in (
+        (False, pyhist.context(user=1)),
+        (True, nullcontext()),
+        (True, pyhist.context(user=1)),
+    ):
         with counting_proxy(server.port) as proxy:
             async with connected(probe, carrying, host="127.0.0.1", port=proxy.port) as connection:
                 counts = []
                 for _ in range(8):
                     probe.observer.execute("TRUNCATE item")
-                    with pyhist.context(user=1):
+                    with around:
                         proxy.count()
                         await way(connection)
                         counts.append(proxy.count())
@@ -654,8 +658,8 @@ async def write_in_transaction(connection: Any) -> None:
 )
 @asynchronous
 async def test_a_context_costs_no_round_trip(server: Any, probe: Probe, way: Any) -> None:
-    plain, carried = await count(server, probe, way)
-    assert plain == carried
+    plain, without_context, carried = await count(server, probe, way)
+    assert plain == without_context == carried
 
 
 @pytest.mark.parametrize(
@@ -670,5 +674,51 @@ async def test_a_context_costs_no_round_trip(server: Any, probe: Probe, way: Any
 async def test_a_statement_that_gets_a_transaction_of_its_own_costs_two_more(
     server: Any, probe: Probe, way: Any
 ) -> None:
-    plain, carried = await count(server, probe, way)
-    assert carried == plain + 2
+    plain, without_context, carried = await count(server, probe, way)
+    assert plain == without_context == carried - 2
+
+
+@asynchronous
+async def test_a_statement_without_a_transaction_is_one_round_trip_and_three_with_a_context(
+    server: Any, probe: Probe
+) -> None:
+    insert = "INSERT INTO item VALUES ($1)"
+    assert await count(server, probe, lambda connection: connection.execute(insert, 1)) == [1, 1, 3]
+
+
+@asynchronous
+async def test_a_context_that_changes_within_a_transaction_costs_one_more_each_time(
+    server: Any, probe: Probe
+) -> None:
+    async def change_context(connection: Any) -> None:
+        async with connection.transaction():
+            for number in range(3):
+                with pyhist.context(number=number):
+                    for item in range(2):
+                        await connection.execute("INSERT INTO item VALUES ($1)", number * 2 + item)
+
+    plain, _, carried = await count(server, probe, change_context)
+    assert carried == plain + 3
+
+
+@asynchronous
+async def test_a_context_costs_a_pool_as_much_as_a_connection(server: Any, probe: Probe) -> None:
+    counts = []
+    for kind in (asyncpg.Connection, pyhist.asyncpg.Connection):
+        with counting_proxy(server.port) as proxy:
+            async with pool_of(probe, 1, host="127.0.0.1", port=proxy.port, connection_class=kind) as pool:
+                for _ in range(2):  # when statements have been prepared
+                    probe.observer.execute("TRUNCATE item, seen")
+                    with pyhist.context(user=1):
+                        proxy.count()
+                        async with pool.acquire() as connection, connection.transaction():
+                            await connection.execute("INSERT INTO item VALUES ($1)", 1)
+                        in_transaction = proxy.count()
+                        await pool.execute("INSERT INTO item VALUES ($1)", 2)
+                        counted = (in_transaction, proxy.count())
+                counts.append(counted)
+        carried = {"user": 1} if kind is pyhist.asyncpg.Connection else None
+        assert probe.seen() == [(1, carried), (2, carried)]
+    (plain_in_transaction, plain), (carried_in_transaction, carried_alone) = counts
+    assert carried_in_transaction == plain_in_transaction
+    assert carried_alone == plain + 2

@@ -27,12 +27,13 @@ from serving import serving
 
 import pyhist
 from pyhist.context import active_context
-from pyhist.django import Track, Untrack, event_model
+from pyhist.django import HistoryMiddleware, Track, Untrack, event_model
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "library.settings"
 django.setup()
 
 from django import db  # noqa: E402
+from django.apps import apps  # noqa: E402
 from django.contrib.auth import get_user_model  # noqa: E402
 from django.contrib.auth.models import Permission  # noqa: E402
 from django.core.asgi import get_asgi_application  # noqa: E402
@@ -44,9 +45,11 @@ from django.db import (  # noqa: E402
     models,
     transaction,
 )
+from django.db.backends.signals import connection_created  # noqa: E402
 from django.db.migrations.writer import OperationWriter  # noqa: E402
 from django.db.models import F, Func, Value  # noqa: E402
-from django.test import Client  # noqa: E402
+from django.http import HttpResponse  # noqa: E402
+from django.test import Client, RequestFactory  # noqa: E402
 from django.test.utils import CaptureQueriesContext, override_settings  # noqa: E402
 from library.models import Book, BookEvent, BookTitle  # noqa: E402
 
@@ -661,20 +664,57 @@ def change_books() -> None:
     copy(["d"])
 
 
+@contextlib.contextmanager
+def without_pyhist() -> Iterator[None]:
+    """Connections that are opened meanwhile are Django's own."""
+    wrappers = connection.execute_wrappers.copy()
+    connection.execute_wrappers.clear()
+    connection_created.disconnect(dispatch_uid="pyhist.django")
+    try:
+        yield
+    finally:
+        apps.get_app_config("pyhist").ready()
+        connection.execute_wrappers[:] = wrappers
+
+
 @pytest.mark.parametrize("options", [CLIENT_SIDE, SERVER_SIDE])
 def test_a_context_costs_no_round_trip(server: Any, migrated: str, options: dict[str, Any]) -> None:
     counts = []
-    for context in (contextlib.nullcontext(), pyhist.context(user=1)):
-        with counting_proxy(server.port) as proxy:
+    for installed, around, carried_user in (
+        (without_pyhist(), pyhist.context(user=1), None),
+        (contextlib.nullcontext(), contextlib.nullcontext(), None),
+        (contextlib.nullcontext(), pyhist.context(user=1), 1),
+    ):
+        with installed, counting_proxy(server.port) as proxy:
             settings = {"HOST": "127.0.0.1", "PORT": proxy.port, "OPTIONS": options}
             with opened(server, migrated, **settings) as library:
                 connection.ensure_connection()
-                with context:
+                with around:
                     proxy.count()
                     change_books()
                     counts.append(proxy.count())
                 metadata = {said and said["user"] for _, said in library.seen()}
-                assert metadata == ({None} if len(counts) == 1 else {1})
+                assert metadata == {carried_user}
+    plain, without_context, carried = counts
+    assert plain == without_context == carried > 0
+
+
+@pytest.mark.parametrize("options", [CLIENT_SIDE, SERVER_SIDE])
+def test_a_request_costs_no_round_trip(server: Any, migrated: str, options: dict[str, Any]) -> None:
+    counts = []
+    for installed, middleware in (
+        (without_pyhist(), lambda view: view),
+        (contextlib.nullcontext(), HistoryMiddleware),
+    ):
+        with installed, counting_proxy(server.port) as proxy:
+            settings = {"HOST": "127.0.0.1", "PORT": proxy.port, "OPTIONS": options}
+            with opened(server, migrated, **settings) as library:
+                connection.ensure_connection()
+                proxy.count()
+                middleware(lambda _: change_books() or HttpResponse())(RequestFactory().post("/books"))
+                counts.append(proxy.count())
+                is_carried = {said is not None for _, said in library.seen()}
+                assert is_carried == {middleware is HistoryMiddleware}
     plain, carried = counts
     assert plain == carried > 0
 

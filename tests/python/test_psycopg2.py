@@ -6,7 +6,7 @@ import io
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -625,6 +625,22 @@ def fetch_named(connection: Any) -> None:
         cursor.fetchall()
 
 
+def go_back(connection: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("BEGIN" if connection.autocommit else "SELECT 1")
+    cursor.execute("SAVEPOINT here")
+    cursor.execute("INSERT INTO item VALUES (300)")
+    cursor.execute("ROLLBACK TO here")
+    cursor.execute("INSERT INTO item VALUES (301)")
+    cursor.execute("COMMIT")
+
+
+def change_context(connection: Any) -> None:
+    for number in range(400, 403):
+        with pyhist.context(number=number):
+            connection.cursor().execute("INSERT INTO item VALUES (%s)", [number])
+
+
 WAYS: list[Callable[[Any], Any]] = [
     lambda connection: connection.cursor().execute("INSERT INTO item VALUES (%s)", [1]),
     lambda connection: connection.cursor().execute("SELECT add(2); SELECT add(3)"),
@@ -633,6 +649,8 @@ WAYS: list[Callable[[Any], Any]] = [
     lambda connection: connection.cursor().copy_from(io.StringIO("8\ta\n"), "item"),
     lambda connection: connection.cursor().execute("VACUUM") if connection.autocommit else None,
     fetch_named,
+    go_back,
+    change_context,
 ]
 
 
@@ -642,7 +660,11 @@ def test_a_context_costs_no_round_trip(
     server: Any, probe: Probe, autocommit: bool, way: Callable[[Any], Any]
 ) -> None:
     counts = []
-    for factory in (None, pyhist.psycopg2.Connection):
+    for factory, around in (
+        (None, pyhist.context(user=1)),
+        (pyhist.psycopg2.Connection, nullcontext()),
+        (pyhist.psycopg2.Connection, pyhist.context(user=1)),
+    ):
         with (
             counting_proxy(server.port) as proxy,
             closing(
@@ -650,11 +672,32 @@ def test_a_context_costs_no_round_trip(
             ) as connection,
         ):
             connection.autocommit = autocommit
-            with pyhist.context(user=1):
+            with around:
                 proxy.count()
                 way(connection)
                 connection.rollback()
                 counts.append(proxy.count())
         probe.observer.execute("TRUNCATE item")
-    plain, carried = counts
-    assert carried == plain
+    plain, without_context, carried = counts
+    assert plain == without_context == carried
+
+
+def test_what_follows_a_context_in_a_transaction_costs_no_round_trip(server: Any, probe: Probe) -> None:
+    with (
+        counting_proxy(server.port) as proxy,
+        closing(
+            psycopg2.connect(
+                probe.dsn,
+                host="127.0.0.1",
+                port=proxy.port,
+                connection_factory=pyhist.psycopg2.Connection,
+            )
+        ) as connection,
+    ):
+        with pyhist.context(user=1):
+            connection.cursor().execute("INSERT INTO item VALUES (1)")
+        proxy.count()
+        connection.cursor().execute("INSERT INTO item VALUES (2)")
+        assert proxy.count() == 1
+        connection.commit()
+    assert probe.seen() == [(1, {"user": 1}), (2, None)]

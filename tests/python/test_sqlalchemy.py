@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -364,7 +364,7 @@ def test_a_session_has_the_context_it_is_flushed_in(application: Any, probe: Pro
                 session.add_all(Item(id=number, name="a") for number in (1, 2))
                 session.flush()
             with pyhist.context(user=2):
-                session.get_one(Item, 1).name = "b"
+                session.get(Item, 1).name = "b"
                 session.commit()
             session.add(Item(id=3))
             session.commit()
@@ -502,28 +502,63 @@ def use_core(connection: sa.Connection) -> None:
     connection.execute(sa.select(sa.func.add(6)))
 
 
-@pytest.mark.parametrize("level", ["READ COMMITTED", "AUTOCOMMIT"])
+def use_orm(connection: sa.Connection) -> None:
+    with orm.Session(connection) as session:
+        session.add(Item(id=1))
+        session.flush()
+        session.add_all([Item(id=2), Item(id=3)])
+        with session.begin_nested() as savepoint:
+            session.execute(sa.select(sa.func.add(4)))
+            savepoint.rollback()
+        session.get(Item, 1).name = "a"
+        session.commit()
+
+
+def insert_one(connection: sa.Connection) -> None:
+    connection.execute(sa.insert(ITEM).values(id=1))
+
+
+def add_one(connection: sa.Connection) -> None:
+    with orm.Session(connection) as session:
+        session.add(Item(id=1))
+        session.commit()
+
+
+@pytest.mark.parametrize(
+    ("level", "way"),
+    [
+        ("READ COMMITTED", use_core),
+        ("READ COMMITTED", use_orm),
+        ("AUTOCOMMIT", insert_one),
+        ("AUTOCOMMIT", add_one),
+    ],
+)
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_a_context_costs_no_round_trip(server: Any, probe: Probe, driver: str, level: str) -> None:
-    is_autocommit = level == "AUTOCOMMIT"
+def test_a_context_costs_no_round_trip(
+    server: Any, probe: Probe, driver: str, level: str, way: Callable[[sa.Connection], None]
+) -> None:
     counts = []
-    for carrying in (False, True):
+    for carrying, around in (
+        (False, pyhist.context(user=1)),
+        (True, nullcontext()),
+        (True, pyhist.context(user=1)),
+    ):
         with counting_proxy(server.port) as proxy:
             engine = new_engine(driver, probe, "127.0.0.1", proxy.port, isolation_level=level)
             made = Application(pyhist.instrument(engine) if carrying else engine)
-            work = (lambda c: c.execute(sa.select(sa.func.add(1)))) if is_autocommit else use_core
             tries = []
             for _ in range(8):
                 probe.observer.execute("TRUNCATE item")
-                with pyhist.context(user=1):
+                with around:
                     proxy.count()
-                    made.use(work)
+                    made.use(way)
                     tries.append(proxy.count())
             counts.append(min(tries))  # asyncpg writes batches in pieces, which may be answered in between
             made.close()
-    plain, carried = counts
+    plain, without_context, carried = counts
+    assert plain == without_context
     # A statement of asyncpg's without a transaction gets one.
-    assert carried == plain + 2 * (is_autocommit and driver == "asyncpg")
+    assert carried == plain + 2 * (level == "AUTOCOMMIT" and driver == "asyncpg")
 
 
 def test_importing_pyhist_imports_no_framework() -> None:

@@ -61,7 +61,7 @@ def test_what_must_stand_alone_or_come_first_is_left_alone(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", " ; ;", "-- nothing", "/* never ends"])
 def test_nothing_is_no_statement(text: str) -> None:
-    assert statements(text.encode()) == []
+    assert statements(text.encode()) == ()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import flask
 import psycopg
 import pytest
 from probe import Probe
+from proxy import counting_proxy
 from psycopg_pool import ConnectionPool
 from serving import serving
 
@@ -230,3 +231,33 @@ def test_lists_and_files_reach_the_server_as_they_are() -> None:
         for body in ([b"a"], FileWrapper(file)):
             served = HistoryMiddleware(lambda *_, body=body: body)  # type: ignore[misc]
             assert served(environ, lambda *_: None) is body
+
+
+def test_a_request_costs_no_round_trip_its_stream_included(server: Any, probe: Probe) -> None:
+    counts = []
+    for kind, middleware in (
+        (psycopg.Connection, lambda app: app),
+        (pyhist.Connection, HistoryMiddleware),
+    ):
+        with (
+            counting_proxy(server.port) as proxy,
+            closing(
+                kind.connect(probe.dsn, host="127.0.0.1", port=proxy.port, autocommit=True)
+            ) as connection,
+        ):
+
+            def app(environ: Any, start_response: Any, connection: Any = connection) -> Iterator[bytes]:
+                start_response("200 OK", [])
+                for number in (1, 2):
+                    connection.execute("INSERT INTO item VALUES (%s)", [number])
+                    yield b"."
+
+            proxy.count()
+            environ = {"REQUEST_METHOD": "POST", "PATH_INFO": "/items"}
+            assert b"".join(middleware(app)(environ, lambda *_: None)) == b".."
+            counts.append(proxy.count())
+        said = {"method": "POST", "url": "/items"} if middleware is HistoryMiddleware else None
+        assert probe.seen() == [(1, said), (2, said)]
+        probe.observer.execute("TRUNCATE item")
+    plain, carried = counts
+    assert plain == carried == 2

@@ -23,12 +23,12 @@ class CountingProxy:
         counted, self._count = self._count, 0
         return counted
 
-    def serve(self, server_port: int) -> None:
+    def serve(self, server_port: int, server_host: str) -> None:
         """Passes everything on until either side is done."""
         client, _ = self._listener.accept()
         with (
             client,
-            socket.create_connection(("127.0.0.1", server_port)) as server,
+            _connected(server_port, server_host) as server,
             selectors.DefaultSelector() as ready,
         ):
             ready.register(client, selectors.EVENT_READ, server)
@@ -44,12 +44,20 @@ class CountingProxy:
                     receiver.sendall(data)
 
 
+def _connected(port: int, host: str) -> socket.socket:
+    if not host.startswith("/"):
+        return socket.create_connection((host, port))
+    connected = socket.socket(socket.AF_UNIX)
+    connected.connect(f"{host}/.s.PGSQL.{port}")
+    return connected
+
+
 @contextlib.contextmanager
-def counting_proxy(server_port: int) -> Iterator[CountingProxy]:
-    """A running proxy to a server on this machine; connect to its `port` once."""
+def counting_proxy(server_port: int, server_host: str = "127.0.0.1") -> Iterator[CountingProxy]:
+    """A running proxy to a server, whose host may be the folder of a Unix socket; connect to its `port` once."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         proxy = CountingProxy(listener)
-        serving = threading.Thread(target=proxy.serve, args=(server_port,))
+        serving = threading.Thread(target=proxy.serve, args=(server_port, server_host))
         serving.start()
         yield proxy
         serving.join()
