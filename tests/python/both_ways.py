@@ -37,6 +37,9 @@ DIRECT_ONLY = {
     # Round trips are counted on the way to the server.
     "test_a_context_costs_no_round_trip",
     "test_a_statement_that_gets_a_transaction_of_its_own_costs_two_more",
+    "test_a_statement_without_a_transaction_is_one_round_trip_and_three_with_a_context",
+    "test_a_context_that_changes_within_a_transaction_costs_one_more_each_time",
+    "test_a_context_costs_a_pool_as_much_as_a_connection",
 }
 
 # What SQLAlchemy's `connect_args` say to each driver.

@@ -24,7 +24,8 @@ USERS = ("maya", "tom")
 def example(name: str) -> Iterator[str]:
     """Start an example in this environment, give its address, and end it as Ctrl-C does."""
     command = ["make", "--old-file", f"{sys.prefix}/ready-for-{name}", f"venv={sys.prefix}", "port=0", name]
-    environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL")}
+    others = ("DJANGO_SETTINGS_MODULE", "MAKEFLAGS", "MAKELEVEL")  # of the process that runs the tests
+    environment = {key: value for key, value in os.environ.items() if key not in others}
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)  # so that the account that runs PostgreSQL for root may enter it
         process = subprocess.Popen(
