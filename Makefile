@@ -137,8 +137,10 @@ matrix-%: $(venv)/ready-for-test
 	PYHIST_BINDIR=$$($(venv)/bin/python tests/binaries.py $*) && export PYHIST_BINDIR && \
 	$(MAKE) stories && $(pytest) --ignore=tests/house
 
-bench: $(venv)/ready-for-test
-	@PYTHONPATH=tests $(venv)/bin/python tests/bench/bench.py
+# The server is that of this machine, or of `major=18`.
+bench: $(venv)/ready-for-bench
+	@$(if $(major),PYHIST_BINDIR=$$($(venv)/bin/python tests/binaries.py $(major)) && export PYHIST_BINDIR &&) \
+	$(venv)/bin/python tests/bench/bench.py $(if $(short),--short) $(addprefix --only ,$(only))
 
 reference: $(venv)/ready-for-test
 	$(venv)/bin/python tests/house/reference.py
@@ -153,6 +155,6 @@ help:
 	@echo "make test            lint, stories and tests, on private servers"
 	@echo "make matrix          stories and tests on PostgreSQL $(majors); make matrix-16 for one"
 	@echo "make lint            style, types and house rules"
-	@echo "make bench           what recording costs"
+	@echo "make bench           what recording costs (short=1: in minutes; only=bulk: one group; major=18: on that PostgreSQL)"
 	@echo "make reference       build docs/reference.md from the comments in sql/"
 	@echo "make clean           remove build results"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-import os
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -32,6 +31,7 @@ import sqlalchemy as sa
 from django.conf import settings
 from proxy import counting_proxy
 from psycopg.conninfo import conninfo_to_dict
+from sizes import SIZES
 from sqlalchemy import orm
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -40,10 +40,7 @@ import pyhist.asyncpg
 import pyhist.psycopg2
 from pyhist.server import Server
 
-ROUNDS = 9
-STATEMENTS = int(
-    os.environ.get("PYHIST_BENCH_STATEMENTS", "40")
-)  # of a variant in a round, and in a transaction
+ROUNDS, STATEMENTS = SIZES.driver_rounds, SIZES.driver_statements  # one after the other, for each round
 COUNTED = 10  # statements whose round trips are counted, which are in one transaction
 TRIES = 3  # a server may answer a pipeline in pieces: the fewest round trips count
 
@@ -496,20 +493,3 @@ def run(server: Server) -> Iterator[DriverResult]:
     for driver in DRIVERS:
         for mode in ("autocommit", "transaction"):
             yield from run_driver(place, driver, mode)
-
-
-HEADING = ("driver", "mode", "variant", "round trips", "μs waited", "more than plain", "μs client", "more")
-
-
-def line(result: DriverResult) -> tuple[str, ...]:
-    first, third = result.wall_more_quartiles
-    return (
-        result.driver,
-        result.mode,
-        result.variant,
-        f"{result.round_trips:g}",
-        f"{result.wall:.1f}",
-        f"{result.wall_more:+.1f} ({first:+.1f} to {third:+.1f})" if result.variant != "plain" else "",
-        f"{result.cpu:.1f}",
-        f"{result.cpu_more:+.1f}" if result.variant != "plain" else "",
-    )

@@ -10,12 +10,12 @@ from typing import Any
 
 import psycopg
 from measure import Cost, Result, cost, measure, session
+from sizes import SIZES
 
 import pyhist
 from pyhist.server import Server
 
-ROUNDS = 5
-EVENTS = int(os.environ.get("PYHIST_BENCH_EVENTS", "10000000"))
+EVENTS = int(os.environ.get("PYHIST_BENCH_EVENTS", SIZES.looking_events))
 
 # The three ways to ask for the last event of each object by then.
 BY_HAND = {
@@ -85,16 +85,6 @@ def asked(server: Server, query: str, shape: Shape) -> Cost:
         )
 
 
-def plan_of_one_object(server: Server, shape: Shape) -> str:
-    """The plan of as_of() for one object."""
-    with session(server) as connection:
-        row = connection.execute(
-            f"SELECT pghistory._as_of_query('{shape.table}', at, '1') FROM moment_of_{shape.table}"
-        ).fetchone()
-        assert row
-        return "\n".join(line for (line,) in connection.execute(f"EXPLAIN (COSTS OFF) {row[0]}".encode()))
-
-
 def run(server: Server) -> Iterator[Result]:
     """Whole tables as they were, one object as it was, and the first page of events."""
     for shape in SHAPES:
@@ -107,7 +97,7 @@ def run(server: Server) -> Iterator[Result]:
                 for name, query in {**BY_HAND, "as_of()": AS_OF}.items()
             },
             {"as_of()": " | ".join(BY_HAND)},
-            ROUNDS,
+            SIZES.looking_rounds,
         )
     few, many = Shape("few", 1000, 10), SHAPES[0]
     with session(server) as connection:
@@ -124,5 +114,5 @@ def run(server: Server) -> Iterator[Result]:
                 f"of {many.objects * many.events:,} events": functools.partial(asked, server, query, many),
             },
             {f"of {many.objects * many.events:,} events": f"of {few.objects * few.events:,} events"},
-            ROUNDS,
+            SIZES.looking_rounds,
         )

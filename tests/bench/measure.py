@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,18 +14,27 @@ import psycopg
 
 from pyhist.server import Server
 
+UNITS = {"ms": 1, "µs": 1000}  # of a millisecond
+
 
 @dataclass(frozen=True)
 class Cost:
-    """What one statement took, in milliseconds."""
+    """What something took, in milliseconds: of the client's time, and of the processor time of the backend."""
 
     wall: float
     cpu: float
 
+    def each(self, count: int) -> Cost:
+        """The part of one of `count`."""
+        return Cost(self.wall / count, self.cpu / count)
+
 
 @dataclass(frozen=True)
 class Result:
-    """The median cost of a variant of a workload, and how many times the cost of `compared_with` it is."""
+    """The median cost of a variant of a workload, and how many times the cost of `compared_with` it is.
+
+    Costs are in `unit`; the quartiles are the first and the third, over the rounds.
+    """
 
     workload: str
     variant: str
@@ -35,54 +43,123 @@ class Result:
     compared_with: str | None
     wall_ratio: float | None
     cpu_ratio: float | None
+    unit: str = "ms"
+    wall_quartiles: tuple[float, float] | None = None
+    cpu_quartiles: tuple[float, float] | None = None
+    rounds: int = 1
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """What is counted and not timed, and how many times that of `compared_with` it is."""
+
+    workload: str
+    variant: str
+    amount: float
+    unit: str
+    compared_with: str | None = None
+    ratio: float | None = None
+    note: str = ""
 
 
 def processor_time(pid: int) -> float:
-    """The processor time that a process has used, in milliseconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
+    """The processor time that a process has used, in milliseconds: of its only thread, to the nanosecond."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6
 
 
 @contextmanager
-def session(server: Server) -> Iterator[psycopg.Connection[Any]]:
-    """A session of its own, so with no plans of earlier ones."""
-    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+def session(
+    server: Server, schema: str = "public", dbname: str = "postgres"
+) -> Iterator[psycopg.Connection[Any]]:
+    """A session of its own, so with no plans of earlier ones, in which `schema` is the first of the path."""
+    options = f"-c search_path={schema},public"
+    with psycopg.connect(server.dsn(dbname), autocommit=True, options=options) as connection:
         yield connection
 
 
-def cost(connection: psycopg.Connection[Any], statement: str) -> Cost:
+def cost_of(connection: psycopg.Connection[Any], work: Callable[[], object]) -> Cost:
+    """What `work` takes, which uses the connection."""
     pid = connection.info.backend_pid
     cpu, wall = processor_time(pid), time.perf_counter()
-    connection.execute(statement)
+    work()
     return Cost((time.perf_counter() - wall) * 1000, processor_time(pid) - cpu)
 
 
-def measure(
-    workload: str, variants: Mapping[str, Callable[[], Cost]], compared: Mapping[str, str], rounds: int
-) -> Iterator[Result]:
-    """Run the variants in turns, and compare those in `compared` with the ones that these name.
+def cost(connection: psycopg.Connection[Any], statement: str) -> Cost:
+    """What a statement takes, or several that are one transaction."""
+    return cost_of(connection, lambda: connection.execute(statement.encode(), prepare=False))
 
-    A variant can be compared with the best of several: `"a | b"`.
+
+def read_amount(connection: psycopg.Connection[Any], query: str) -> float:
+    """The number that a query gives."""
+    row = connection.execute(query.encode()).fetchone()
+    assert row
+    return float(row[0])
+
+
+def quartiles(values: list[float], digits: int) -> tuple[float, float]:
+    if len(values) == 1:
+        return round(values[0], digits), round(values[0], digits)
+    first, _, third = statistics.quantiles(values, method="inclusive")
+    return round(first, digits), round(third, digits)
+
+
+def measure_all(
+    workloads: Mapping[str, Mapping[str, Callable[[], Cost]]],
+    compared: Mapping[str, str],
+    rounds: int,
+    *,
+    unit: str = "ms",
+    notes: Mapping[str, str] | None = None,
+) -> Iterator[Result]:
+    """Run workload after workload, in each the variants in turns, all of that in rounds.
+
+    `compared` says with what a variant is compared: with the best of several in `"a | b"`, with the first that
+    the workload has in `"a, else b"`. Every other round has the variants in reverse.
     """
-    costs: dict[str, list[Cost]] = {variant: [] for variant in variants}
-    for _ in range(rounds):
-        for variant, run in variants.items():
-            costs[variant].append(run())
-    medians = {
-        variant: Cost(
-            statistics.median(cost.wall for cost in those), statistics.median(cost.cpu for cost in those)
-        )
-        for variant, those in costs.items()
-    }
-    for variant, median in medians.items():
-        others = compared.get(variant, "").split(" | ")
-        other = min(filter(None, others), key=lambda name: medians[name].wall, default=None)
-        yield Result(
-            workload,
-            variant,
-            round(median.wall, 1),
-            round(median.cpu, 1),
-            other,
-            round(median.wall / medians[other].wall, 2) if other else None,
-            round(median.cpu / medians[other].cpu, 2) if other else None,
-        )
+    costs: dict[tuple[str, str], list[Cost]] = {}
+    for number in range(rounds):
+        for workload, variants in workloads.items():
+            for variant in list(variants)[:: -1 if number % 2 else 1]:
+                costs.setdefault((workload, variant), []).append(variants[variant]())
+    digits = 2 if unit == "µs" else 3
+    for workload, variants in workloads.items():
+        medians = {
+            variant: Cost(
+                statistics.median(cost.wall for cost in costs[workload, variant]),
+                statistics.median(cost.cpu for cost in costs[workload, variant]),
+            )
+            for variant in variants
+        }
+        for variant, median in medians.items():
+            choices = [choice.split(" | ") for choice in compared.get(variant, "").split(", else ")]
+            others = next((names for names in choices if medians.keys() >= set(names)), [])
+            other = min(others, key=lambda name: medians[name].wall, default=None)
+            those = costs[workload, variant]
+            yield Result(
+                workload,
+                variant,
+                round(median.wall * UNITS[unit], digits),
+                round(median.cpu * UNITS[unit], digits),
+                other,
+                round(median.wall / medians[other].wall, 3) if other else None,
+                round(median.cpu / medians[other].cpu, 3) if other else None,
+                unit,
+                quartiles([cost.wall * UNITS[unit] for cost in those], digits),
+                quartiles([cost.cpu * UNITS[unit] for cost in those], digits),
+                rounds,
+                (notes or {}).get(variant, ""),
+            )
+
+
+def measure(
+    workload: str,
+    variants: Mapping[str, Callable[[], Cost]],
+    compared: Mapping[str, str],
+    rounds: int,
+    *,
+    unit: str = "ms",
+) -> Iterator[Result]:
+    """Run the variants of one workload in turns, and compare those in `compared` with what it names."""
+    return measure_all({workload: variants}, compared, rounds, unit=unit)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -54,26 +52,6 @@ def test_pgspot_finds_nothing_unsafe_in_the_install_script() -> None:
     assert [a for a in ACCEPTED if not any(re.fullmatch(a, f) for f in findings)] == []
 
 
-def library_of_plpgsql_check(major: int, folder: Path) -> tuple[Path, Path] | None:
-    """The library and the script of plpgsql_check, from Debian's package, which is unpacked and not installed."""
-    apt_get = shutil.which("apt-get")
-    if apt_get is None:
-        return None
-    package = f"postgresql-{major}-plpgsql-check"
-    download = [apt_get, "download", "-q", "-o", "APT::Sandbox::User=root", package]
-    if subprocess.run(download, cwd=folder, capture_output=True, check=False).returncode != 0:
-        if os.geteuid() != 0:
-            return None
-        subprocess.run([apt_get, "update", "-q"], capture_output=True, check=False)
-        if subprocess.run(download, cwd=folder, capture_output=True, check=False).returncode != 0:
-            return None
-    (archive,) = folder.glob(f"{package}_*.deb")
-    subprocess.run(["dpkg-deb", "-x", archive, folder], check=True)
-    (library,) = folder.rglob("plpgsql_check.so")
-    (script,) = folder.rglob("plpgsql_check--*.sql")
-    return library, script
-
-
 @pytest.fixture(scope="module")
 def checked() -> Iterator[psycopg.Connection[Any]]:
     """A database with the extension, tables tracked in every way, and plpgsql_check.
@@ -82,6 +60,7 @@ def checked() -> Iterator[psycopg.Connection[Any]]:
     """
     sys.path.insert(0, str(ROOT / "tests"))
     from binaries import bindir
+    from debian_packages import unpack
 
     release = Path("/etc/debian_version")
     major = (
@@ -90,12 +69,12 @@ def checked() -> Iterator[psycopg.Connection[Any]]:
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         folder = Path(name)
         folder.chmod(0o755)
-        found = library_of_plpgsql_check(major, folder)
-        assert found, (
-            f"plpgsql_check cannot be had: apt-get download postgresql-{major}-plpgsql-check failed "
-            "(as root, run apt-get update)"
+        package = f"postgresql-{major}-plpgsql-check"
+        assert unpack(package, folder), (
+            f"plpgsql_check cannot be had: apt-get download {package} failed (as root, run apt-get update)"
         )
-        library, script = found
+        (library,) = folder.rglob("plpgsql_check.so")
+        (script,) = folder.rglob("plpgsql_check--*.sql")
         installed = find_bindir()
         if f"/{major}/" not in str(installed):
             patch.setenv("PYHIST_BINDIR", str(bindir(str(major))))
