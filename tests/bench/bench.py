@@ -35,6 +35,7 @@ GROUPS = (
     "clients",
     "scaling",
     "storage",
+    "changes",
     "looking",
     "drivers",
 )

@@ -188,6 +188,7 @@ ABSOLUTES = (
     ),
     ("scaling", "growth", r"growth: (.*)", "An event table that grows: processor time of a statement"),
     ("storage", "large-values", r"unchanged (.*)", "Large values that an update leaves: processor time"),
+    ("changes", "changes", r"changes: (.*)", "Events that hold only what changed: processor time"),
     ("looking", "looking", r"(.*)", "Looking back: what a query takes", "wall"),
 )
 

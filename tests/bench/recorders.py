@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -43,12 +43,12 @@ class Recorder:
             connection.execute("TRUNCATE item_event")
 
 
-def event_insert(shape: Shape, operation: str, source: str) -> str:
-    """The best way to write events of what `source` has."""
+def event_insert(shape: Shape, operation: str, source: str, held: Mapping[str, str] | None = None) -> str:
+    """The best way to write events of what `source` has: of its columns, or of what `held` says."""
+    columns, values = (", ".join(held), ", ".join(held.values())) if held else (shape.names, shape.names)
     return (
-        "INSERT INTO item_event (pgh_created_at, pgh_label, pgh_operation, pgh_xid, pgh_obj_id, "
-        f"{shape.names}) SELECT now(), 'item.history', '{operation}', pg_current_xact_id(), id, {shape.names} "
-        f"FROM {source}"
+        f"INSERT INTO item_event (pgh_created_at, pgh_label, pgh_operation, pgh_xid, pgh_obj_id, {columns}) "
+        f"SELECT now(), 'item.history', '{operation}', pg_current_xact_id(), id, {values} FROM {source}"
     )
 
 

@@ -22,6 +22,7 @@ TITLES = {
     "clients": "Many clients",
     "scaling": "Growth, memory, temporary files",
     "storage": "Storage and large values",
+    "changes": "Events that hold only what changed",
     "looking": "Looking back",
     "drivers": "What a context costs a statement on each driver, in microseconds",
 }
