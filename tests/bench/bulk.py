@@ -29,7 +29,7 @@ def statement(server: Server, recorder: Recorder, shape: Shape, name: str, count
     return f"{copy}; {event_insert(shape, 'I', 'item')}" if recorder.name == LIMIT else copy
 
 
-def measured(server: Server, recorder: Recorder, shape: Shape, name: str) -> Cost:
+def measured(server: Server, recorder: Recorder, shape: Shape, name: str, count: int) -> Cost:
     """The cost of one of the writes, which come one after the other."""
     with schema_of(server, shape, recorder) as connection:
         if name in ("insert", COPY):
@@ -37,36 +37,35 @@ def measured(server: Server, recorder: Recorder, shape: Shape, name: str) -> Cos
             connection.execute("CHECKPOINT")
         connection.execute("VACUUM item")
     with schema_of(server, shape, recorder) as connection:
-        return cost(connection, statement(server, recorder, shape, name, SIZES.rows))
+        return cost(connection, statement(server, recorder, shape, name, count))
 
 
 def workloads(
-    server: Server, recorders: list[Recorder], shape: Shape, rounds: int, more: str = ""
+    server: Server, recorders: list[Recorder], shape: Shape, count: int, more: str = ""
 ) -> Iterator[Result]:
     with schema_of(server, shape, recorders[0]) as connection:
-        connection.execute(f"COPY ({rows(shape, 1, SIZES.rows)}) TO '{file_of(server, shape)}'".encode())
+        connection.execute(f"COPY ({rows(shape, 1, count)}) TO '{file_of(server, shape)}'".encode())
     yield from measure_all(
         {
-            f"{SIZES.rows:,} rows, {name}, {shape.name}{more}": {
-                recorder.name: functools.partial(measured, server, recorder, shape, name)
+            f"{count:,} rows, {name}, {shape.name}{more}": {
+                recorder.name: functools.partial(measured, server, recorder, shape, name, count)
                 for recorder in recorders
                 if not (recorder.name == LIMIT and name in WITHOUT_EVENTS)
             }
-            for name in (*bulk_writes(shape, SIZES.rows), COPY)
+            for name in (*bulk_writes(shape, count), COPY)
         },
         peers.compared(recorders),
-        rounds,
+        SIZES.bulk_rounds,
     )
 
 
 def run(server: Server) -> Iterator[Result]:
-    """Narrow and wide rows, on the same tables; narrow ones also on the tables that peers bring themselves."""
-    recorders = peers.with_same_tables(server)
-    for shape, rounds in ((NARROW, SIZES.bulk_rounds), (WIDE, SIZES.wide_bulk_rounds)):
+    """Narrow and wide rows, on the same tables; fewer of them by the peers that take ten times as long, and by
+    all peers on the tables that they bring themselves."""
+    recorders = peers.with_same_tables(server, debian=False)
+    for shape, count in ((NARROW, SIZES.rows), (WIDE, SIZES.fewer_rows)):
         prepare(server, shape, recorders)
-        yield from workloads(server, recorders, shape, rounds)
-    if own := peers.with_own_tables(server):
-        prepare(server, NARROW, own)
-        yield from workloads(
-            server, [*recorders[:2], *own], NARROW, SIZES.wide_bulk_rounds, ", out of the box"
-        )
+        yield from workloads(server, recorders, shape, count)
+    if more := [*peers.of_debian(server), *peers.with_own_tables(server)]:
+        prepare(server, NARROW, more)
+        yield from workloads(server, [*recorders[:2], *more], NARROW, SIZES.fewer_rows, ", other peers")

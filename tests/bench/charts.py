@@ -151,9 +151,9 @@ COMPARISONS = (
     ("bulk", "bulk-wide", r"([\d,]+ rows, .*), wide", "Many rows, 40 columns: processor time"),
     (
         "bulk",
-        "bulk-own-tables",
-        r"([\d,]+ rows, .*), narrow, out of the box",
-        "Many rows, peers as they come: processor time",
+        "bulk-other-peers",
+        r"([\d,]+ rows, .*), narrow, other peers",
+        "Many rows, other peers and peers as they come: processor time",
     ),
     ("trackers", "trackers", r"trackers: (.*)", "Several trackers on a table: processor time", "untracked"),
     ("trackers", "rare-condition", r"rare condition: (.*)", "A condition that is never true: processor time"),

@@ -16,6 +16,11 @@ def of_django(server: Server) -> list[Recorder]:
     return [django_pghistory.recorder(server, level) for level in django_pghistory.LEVELS]
 
 
+def of_debian(server: Server) -> list[Recorder]:
+    """Those of Debian's packages, in the long form."""
+    return debian_peers.recorders(server) if SIZES.all_peers else []
+
+
 def with_same_tables(server: Server, *, debian: bool = True) -> list[Recorder]:
     """Each on a table of the same columns, and an event table with an index on the object."""
     django_pghistory.prepare_database(server.dsn())
@@ -24,7 +29,7 @@ def with_same_tables(server: Server, *, debian: bool = True) -> list[Recorder]:
         limit,
         *(ours(name) for name in OURS),
         *of_django(server),
-        *(debian_peers.recorders(server) if debian and SIZES.all_peers else ()),
+        *(of_debian(server) if debian else ()),
     ]
 
 

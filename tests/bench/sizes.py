@@ -14,8 +14,8 @@ class Sizes:
     single_rows: int  # statements in a row that write one row each
     single_row_rounds: int
     rows: int  # of a bulk statement
+    fewer_rows: int  # of one that writes wide rows, or that the slowest peers are compared in
     bulk_rounds: int
-    wide_bulk_rounds: int
     sequence_rows: int  # of the bulk statement in a sequence of one-row and bulk statements
     cliff_rows: int  # the same where a peer falls off the cliff, which is quadratic
     sequence_rounds: int
@@ -44,8 +44,8 @@ FORMS = {
         single_rows=1000,
         single_row_rounds=5,
         rows=100_000,
+        fewer_rows=20_000,
         bulk_rounds=3,
-        wide_bulk_rounds=3,
         sequence_rows=20_000,
         cliff_rows=4000,
         sequence_rounds=5,
@@ -55,7 +55,7 @@ FORMS = {
         large_value_rounds=3,
         value_sizes=("10 kB", "1 MB"),
         pgbench_scale=16,
-        pgbench_seconds=3,
+        pgbench_seconds=2,
         pgbench_rounds=3,
         clients=(1, 4, 16),
         growth=(0, 100_000, 1_000_000, 10_000_000),
@@ -72,8 +72,8 @@ FORMS = {
         single_rows=300,
         single_row_rounds=2,
         rows=5000,
+        fewer_rows=5000,
         bulk_rounds=2,
-        wide_bulk_rounds=1,
         sequence_rows=5000,
         cliff_rows=1000,
         sequence_rounds=1,
@@ -101,8 +101,8 @@ FORMS = {
         single_rows=4,
         single_row_rounds=1,
         rows=20,
+        fewer_rows=20,
         bulk_rounds=2,
-        wide_bulk_rounds=1,
         sequence_rows=20,
         cliff_rows=20,
         sequence_rounds=1,
