@@ -622,7 +622,7 @@ async def count(server: Any, probe: Probe, way: Callable[[Any], Awaitable[Any]])
         with counting_proxy(server.port) as proxy:
             async with connected(probe, carrying, host="127.0.0.1", port=proxy.port) as connection:
                 counts = []
-                for _ in range(8):
+                for _ in range(30):
                     probe.observer.execute("TRUNCATE item")
                     with around:
                         proxy.count()

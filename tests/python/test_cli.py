@@ -207,8 +207,8 @@ def test_install_can_be_told_how(empty_database: str, capsys: pytest.CaptureFixt
     dsn = ("--dsn", empty_database)
     status, out, _ = result(capsys, "install", "--how", "sql", *dsn)
     assert (status, out) == (0, f"pghistory {VERSION} installed as plain SQL.\n")
-    status, _, err = result(capsys, "install", "--how", "files", *dsn)
-    assert (status, err.startswith("pyhist: pghistory is installed as plain SQL in database ")) == (1, True)
+    status, out, _ = result(capsys, "install", "--how", "files", *dsn)
+    assert (status, out.startswith(f"pghistory {VERSION} is plain SQL no longer. ")) == (0, True)
 
 
 def test_upgrade_says_what_it_did(empty_database: str, capsys: pytest.CaptureFixture[str]) -> None:
