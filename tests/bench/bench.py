@@ -2,8 +2,8 @@
 
 Each figure is the median of rounds in which the variants take turns: the time that the client waited, and the
 processor time of the server's process. A ratio is that of a variant to the one it is compared with. The long form
-writes docs/performance/postgresql-MAJOR.json, and from that a Markdown table and charts; the short form, or one of
-some groups only, writes them to build/.
+writes docs/performance/postgresql-MAJOR.json, and from that Markdown, charts and the tables of
+docs/performance.md; the short form, or one of some groups only, writes Markdown and charts to build/.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ.setdefault("PYHIST_BENCH_FORM", "short")
     import report
     import sizes
+    import summary
 
     found = measured(options.only or GROUPS)
     found = {
@@ -90,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     saved = folder / f"postgresql-{major}.json"
     saved.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     print(report.write(saved).read_text())
+    if complete:
+        summary.write()
     print(f"saved as {saved}, with the table and the charts beside it")
 
 

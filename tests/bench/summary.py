@@ -203,5 +203,9 @@ def rendered(page: str) -> str:
     return MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found[2]](reports)}\n\n{found[3]}", page)
 
 
-if __name__ == "__main__":
+def write() -> None:
     PAGE.write_text(rendered(PAGE.read_text()))
+
+
+if __name__ == "__main__":
+    write()

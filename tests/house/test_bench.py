@@ -61,3 +61,16 @@ def test_what_is_published_is_what_was_measured(tmp_path: Path) -> None:
         assert path.read_text() == (PUBLISHED / path.name).read_text()
     for path in tmp_path.glob("*.svg"):
         assert texts(path) == texts(PUBLISHED / path.name)
+
+
+def test_the_tables_of_the_page_on_performance_are_from_what_was_measured() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text()
+    program = "import summary; print(summary.rendered(summary.PAGE.read_text()), end='')"
+    environment = {**os.environ, "PYTHONPATH": str(BENCH)}
+    again = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment, check=True
+    )
+    assert again.stdout == page
+    assert page.count("<!-- end -->") == len(
+        re.findall(r"<!-- measured: [\w-]+ -->\n\n(?:PostgreSQL \d+:\n\n)?\|", page)
+    )

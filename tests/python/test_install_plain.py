@@ -178,7 +178,9 @@ def test_it_becomes_an_extension_if_that_is_asked_for_and_keeps_every_event(
     execute(dsn, "INSERT INTO film VALUES (1)")
     said = pyhist.install(dsn, how="files")
     assert said == f"pghistory {VERSION} is plain SQL no longer. It is installed: its files were there."
-    assert found(dsn) == pyhist.Installation("files", VERSION, VERSION, "enabled", [])
+    installation = found(dsn)
+    assert installation.how in ("files", "path")  # a private server of 18 finds its files by a path
+    assert installation == pyhist.Installation(installation.how, VERSION, VERSION, "enabled", [])
     execute(dsn, "INSERT INTO film VALUES (2)")
     assert fetch(dsn, "SELECT array_agg(id ORDER BY pgh_id) FROM film_event") == ([1, 2],)
     assert fetch(dsn, "SELECT count(*) FROM pghistory.verify()") == (0,)
