@@ -319,17 +319,27 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
 
     Ctrl-C is for the command, which gets it, too; the signal that ends us is handed on to it.
     """
-    with subprocess.Popen(command, env=environment) as process:
-        before = [
-            signal.signal(signal.SIGINT, lambda *_: None),
-            signal.signal(signal.SIGTERM, lambda *_: process.terminate()),
-        ]
-        try:
+    running: list[subprocess.Popen[bytes]] = []
+    ending = False
+
+    def end(*_: object) -> None:
+        nonlocal ending
+        ending = True
+        for process in running:
+            process.terminate()
+
+    # before the command starts: whoever hears of it may end it at once
+    before = [signal.signal(signal.SIGINT, lambda *_: None), signal.signal(signal.SIGTERM, end)]
+    try:
+        with subprocess.Popen(command, env=environment) as process:
+            running.append(process)
+            if ending:
+                process.terminate()
             status = process.wait()
             return status if status >= 0 else 128 - status
-        finally:
-            signal.signal(signal.SIGINT, before[0])
-            signal.signal(signal.SIGTERM, before[1])
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
