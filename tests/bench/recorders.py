@@ -38,6 +38,13 @@ class Recorder:
         connection.execute("TRUNCATE item")
         self.empty_events(connection)
 
+    def fill(self, connection: Connection, insert: str) -> None:
+        """Empty both tables, and insert rows without events of them."""
+        self.empty(connection)
+        connection.execute("SET session_replication_role TO replica")
+        connection.execute(insert.encode())
+        connection.execute("RESET session_replication_role")
+
     def empty_events(self, connection: Connection) -> None:
         if self.keeps_events:
             connection.execute("TRUNCATE item_event")

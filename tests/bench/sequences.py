@@ -22,9 +22,7 @@ ONES = 200  # one-row statements
 def bulk(server: Server, recorder: Recorder, count: int, *, after: str | None) -> Cost:
     """An update of `count` rows, in a session in which there was `after` before."""
     with schema_of(server, NARROW, recorder) as connection:
-        recorder.empty(connection)
-        connection.execute(f"INSERT INTO item ({NARROW.names}) {rows(NARROW, 1, count)}".encode())
-        recorder.empty_events(connection)
+        recorder.fill(connection, f"INSERT INTO item ({NARROW.names}) {rows(NARROW, 1, count)}")
         connection.execute("VACUUM ANALYZE item")
     with schema_of(server, NARROW, recorder) as connection:
         if after:

@@ -48,6 +48,10 @@ def test_the_bench_measures_and_reports(tmp_path: Path) -> None:
     assert f"{saved.stem}-contexts.svg" in shown
     assert "pghistory, auto, context" in texts(tmp_path / f"{saved.stem}-contexts.svg")
 
+    drawn = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    run("report.py", saved)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == drawn
+
 
 def test_what_is_published_is_what_was_measured(tmp_path: Path) -> None:
     """Tables and charts are drawn anew from the numbers."""
