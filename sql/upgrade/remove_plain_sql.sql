@@ -1,6 +1,6 @@
 -- Removes what plain SQL installed, and leaves every event, every context, the registry, and tables that can be
--- written: what DROP EXTENSION does where pghistory is an extension. After it, in the same transaction, CREATE EXTENSION
--- and pghistory.refresh() go on with what is there, and no write goes unrecorded.
+-- written: what DROP EXTENSION does where pghistory is an extension. After it, in the same transaction,
+-- CREATE EXTENSION and pghistory.refresh() go on with what is there, and no write goes unrecorded.
 DO $remove$
 DECLARE
     path CONSTANT text := pg_catalog.current_setting('search_path');
@@ -22,6 +22,7 @@ BEGIN
     LOOP
         EXECUTE format('DROP EVENT TRIGGER %I', this.evtname);
     END LOOP;
+    -- Told by their text, as pghistory._is_generated() tells them: nothing that is there is run, whoever put it there.
     ours := ARRAY(SELECT oid FROM pg_proc
                    WHERE pronamespace = 'pghistory'::regnamespace
                       OR starts_with(prosrc, E'\n-- Written by pghistory: '));

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from decorated import SEEN_OF_COROUTINES, run_decorated_coroutines
 from probe import Probe
 from proxy import counting_proxy
 
@@ -423,21 +424,8 @@ async def test_decorated_coroutines_have_the_context(probe: Probe, in_transactio
         async def add(number: int) -> None:
             await connection.fetch("SELECT add($1)", number)
 
-        @pyhist.context(job="generator")
-        async def generator() -> AsyncIterator[None]:
-            await add(2)
-            yield
-            await add(4)
-
-        await pyhist.context(job="coroutine")(add)(1)
-        async for _ in generator():
-            await add(3)
-    assert probe.seen() == [
-        (1, {"job": "coroutine"}),
-        (2, {"job": "generator"}),
-        (3, None),
-        (4, {"job": "generator"}),
-    ]
+        await run_decorated_coroutines(add)
+    assert probe.seen() == SEEN_OF_COROUTINES
 
 
 STATEMENTS: list[tuple[Any, ...]] = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import date
@@ -15,6 +15,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from blocking import Blocking
+from decorated import SEEN_OF_COROUTINES, run_decorated_coroutines
 from probe import Probe
 from psycopg.rows import dict_row
 
@@ -104,27 +105,13 @@ def test_decorated_coroutines_have_the_context(probe: Probe, autocommit: bool) -
             probe.dsn, autocommit=autocommit, **probe.options
         ) as connection:
 
-            @pyhist.context(job="coroutine")
-            async def coroutine() -> None:
-                await connection.execute("SELECT add(1)")
+            async def add(number: int) -> None:
+                await connection.execute("SELECT add(%s)", [number])
 
-            @pyhist.context(job="generator")
-            async def generator() -> AsyncIterator[None]:
-                await connection.execute("SELECT add(2)")
-                yield
-                await connection.execute("SELECT add(4)")
-
-            await coroutine()
-            async for _ in generator():
-                await connection.execute("SELECT add(3)")
+            await run_decorated_coroutines(add)
 
     asyncio.run(work())
-    assert probe.seen() == [
-        (1, {"job": "coroutine"}),
-        (2, {"job": "generator"}),
-        (3, None),
-        (4, {"job": "generator"}),
-    ]
+    assert probe.seen() == SEEN_OF_COROUTINES
 
 
 def test_an_error_inside_a_context_leaves_nothing_behind(carrying: Any, probe: Probe) -> None:

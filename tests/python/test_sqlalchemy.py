@@ -6,7 +6,7 @@ import asyncio
 import io
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from datetime import date
@@ -19,6 +19,7 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 from both_ways import WITHOUT_PREPARED_STATEMENTS
+from decorated import SEEN_OF_COROUTINES, run_decorated_coroutines
 from probe import Probe
 from proxy import counting_proxy
 from psycopg.conninfo import conninfo_to_dict
@@ -244,24 +245,11 @@ def test_decorated_coroutines_have_the_context(probe: Probe, driver: str) -> Non
             async with engine.begin() as connection:
                 await connection.execute(sa.select(sa.func.add(number)))
 
-        @pyhist.context(job="generator")
-        async def generator() -> AsyncIterator[None]:
-            await add(2)
-            yield
-            await add(4)
-
-        await pyhist.context(job="coroutine")(add)(1)
-        async for _ in generator():
-            await add(3)
+        await run_decorated_coroutines(add)
         await engine.dispose()
 
     asyncio.run(work())
-    assert probe.seen() == [
-        (1, {"job": "coroutine"}),
-        (2, {"job": "generator"}),
-        (3, None),
-        (4, {"job": "generator"}),
-    ]
+    assert probe.seen() == SEEN_OF_COROUTINES
 
 
 def test_autocommit_stays_autocommit(application: Any, probe: Probe) -> None:
